@@ -1,0 +1,208 @@
+"""Accounts: who owns everything, and the four keys that open it."""
+
+import hashlib
+import secrets
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from ownvision.errors import OwnVisionError
+from ownvision.limits import TIERS
+from ownvision.services.components import Components
+from ownvision.store.keys import KeyStore
+from ownvision.store.tables import Account, ApiKey, Iteration, Prediction, Project, Tag
+from ownvision.store.tables.base import new_id, now
+
+KINDS = ("training", "prediction")
+SLOTS = ("primary", "secondary")
+# The wire has int32 counts and no word for "unlimited".
+_UNLIMITED = 2**31 - 1
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def authenticate(session: Session, key: str, kind: str) -> ApiKey | None:
+    """The row of a presented key, or None when no account has such a `kind` (training | prediction) key."""
+    return session.scalar(select(ApiKey).where(ApiKey.sha256 == _digest(key), ApiKey.kind == kind))
+
+
+def get(session: Session, account_id: str) -> Account:
+    """One account by id.
+
+    Raises:
+        OwnVisionError: NotFoundApimSubscription, when there is none.
+    """
+    account = session.get(Account, account_id)
+    if account is None:
+        raise OwnVisionError("NotFoundApimSubscription", f"There is no account {account_id}.")
+    return account
+
+
+def all(session: Session) -> list[Account]:
+    """Every account, oldest first."""
+    return list(session.scalars(select(Account).order_by(Account.created)))
+
+
+def named(session: Session, user_name: str | None) -> Account:
+    """The account of that user name; without a name, the only one there is.
+
+    Raises:
+        OwnVisionError: NotFoundApimSubscription, with the names there are.
+    """
+    accounts = all(session)
+    matching = [account for account in accounts if user_name in (None, account.user_name)]
+    if len(matching) == 1:
+        return matching[0]
+    names = ", ".join(account.user_name for account in accounts) or "none"
+    wanted = f"no account named {user_name!r}" if user_name else f"{len(accounts)} accounts; say which"
+    raise OwnVisionError("NotFoundApimSubscription", f"There is {wanted} (accounts: {names}).")
+
+
+def create(session: Session, keys: KeyStore, *, user_name: str, email: str, tier: str) -> Account:
+    """A new account with its four API keys and its encryption key.
+
+    Raises:
+        OwnVisionError: BadRequestInvalid, for an empty or taken name or an unknown tier.
+    """
+    if tier not in TIERS:
+        raise OwnVisionError("BadRequestInvalid", f"There is no tier {tier!r}; use one of {', '.join(TIERS)}.")
+    if not user_name.strip() or session.scalar(select(Account.id).where(Account.user_name == user_name)):
+        raise OwnVisionError("BadRequestInvalid", f"The account name {user_name!r} is empty or taken; choose another.")
+    account_id = new_id()
+    account = Account(
+        id=account_id,
+        user_name=user_name,
+        email=email,
+        tier=tier,
+        prediction_resource_id=(
+            f"/subscriptions/{account_id}/resourceGroups/ownvision/providers"
+            "/Microsoft.CognitiveServices/accounts/prediction"
+        ),
+    )
+    keys.create_account(account_id)
+    session.add(account)
+    session.flush()
+    for kind in KINDS:
+        for slot in SLOTS:
+            row = ApiKey(account_id=account_id, kind=kind, slot=slot, sha256="", sealed=b"")
+            _renew(keys, row)
+            session.add(row)
+    session.flush()
+    return account
+
+
+def _renew(keys: KeyStore, row: ApiKey) -> str:
+    key = secrets.token_hex(16)
+    row.sha256 = _digest(key)
+    row.sealed = keys.seal(key.encode(), f"api-key {row.account_id}")
+    row.created = now()
+    return key
+
+
+def rotate(session: Session, keys: KeyStore, account: Account, kind: str, slot: str) -> str:
+    """Replace one key; the old one stops working with the commit.
+
+    Raises:
+        OwnVisionError: BadRequestInvalid, for an unknown kind or slot.
+    """
+    row = session.scalar(
+        select(ApiKey).where(ApiKey.account_id == account.id, ApiKey.kind == kind, ApiKey.slot == slot)
+    )
+    if row is None:
+        raise OwnVisionError(
+            "BadRequestInvalid", f"There is no {kind} key {slot!r}; use {' or '.join(KINDS)} and {' or '.join(SLOTS)}."
+        )
+    return _renew(keys, row)
+
+
+def _shown_keys(session: Session, keys: KeyStore, account: Account) -> dict[tuple[str, str], str]:
+    rows = session.scalars(select(ApiKey).where(ApiKey.account_id == account.id))
+    return {(row.kind, row.slot): keys.open(row.sealed, f"api-key {account.id}").decode() for row in rows}
+
+
+def describe(session: Session, keys: KeyStore, account: Account) -> dict[str, Any]:
+    """What `ownvision account show` prints."""
+    shown = _shown_keys(session, keys, account)
+    return {
+        "userName": account.user_name,
+        "email": account.email,
+        "tier": account.tier,
+        "trainingKeys": {slot: shown["training", slot] for slot in SLOTS},
+        "predictionKeys": {slot: shown["prediction", slot] for slot in SLOTS},
+        "predictionResourceId": account.prediction_resource_id,
+    }
+
+
+def info(session: Session, keys: KeyStore, account: Account) -> dict[str, Any]:
+    """GetAccountInfo in v1.2's shape, with the tier's quotas and what is used of them."""
+    shown = _shown_keys(session, keys, account)
+    tier = TIERS[account.tier]
+    projects = list(
+        session.scalars(select(Project).where(Project.account_id == account.id).order_by(Project.created.desc()))
+    )
+    month = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    predicted = session.scalar(
+        select(func.count())
+        .select_from(Prediction)
+        .join(Project, Project.id == Prediction.project_id)
+        .where(Project.account_id == account.id, Prediction.created >= month)
+    )
+    iterations = _count_by_project(session, Iteration, account.id)
+    tags = _count_by_project(session, Tag, account.id)
+
+    def quota(total: int | None, used: int) -> dict[str, int]:
+        return {"Total": _UNLIMITED if total is None else total, "Used": used}
+
+    def pair(kind: str) -> dict[str, str]:
+        return {"PrimaryKey": shown[kind, "primary"], "SecondaryKey": shown[kind, "secondary"]}
+
+    return {
+        "UserName": account.user_name,
+        "Email": account.email,
+        "Keys": {"TrainingKeys": pair("training"), "PredictionKeys": pair("prediction")},
+        "Quotas": {
+            "Tier": account.tier,
+            "Projects": quota(tier.projects, len(projects)),
+            "Predictions": quota(tier.predictions_per_month, predicted or 0),
+            "PerProject": [
+                {
+                    "ProjectId": project.id,
+                    "Iterations": quota(tier.iterations_per_project, iterations.get(project.id, 0)),
+                    "Images": quota(tier.images_per_project, project.image_count),
+                    "Tags": quota(tier.tags_per_project, tags.get(project.id, 0)),
+                }
+                for project in projects
+            ],
+        },
+    }
+
+
+def _count_by_project(session: Session, table: type[Iteration] | type[Tag], account_id: str) -> dict[str, int]:
+    rows = session.execute(
+        select(table.project_id, func.count())
+        .join(Project, Project.id == table.project_id)
+        .where(Project.account_id == account_id)
+        .group_by(table.project_id)
+    )
+    return dict(rows.tuples().all())
+
+
+def first_start(components: Components) -> Account:
+    """The installation's first account, made when there is none yet."""
+    settings = components.settings
+    with components.database.write() as session:
+        accounts = all(session)
+        return (
+            accounts[0]
+            if accounts
+            else create(
+                session,
+                components.keys,
+                user_name=settings.account_name,
+                email=settings.account_email,
+                tier=settings.tier,
+            )
+        )

@@ -1,0 +1,65 @@
+"""Erase images from every iteration: rows, bytes, scores. What stays is lineage (iteration, image id, receipt)."""
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import delete as sql_delete
+from sqlalchemy.orm import Session
+
+from ownvision.store import ledger
+from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Lineage, Project, ScoredImage
+from ownvision.store.tables.base import new_id
+
+
+def erase_everywhere(session: Session, project: Project, chosen: ColumnElement[bool]) -> list[str]:
+    """Delete the rows of images in a locked project and doom their bytes, also where iterations cover them.
+
+    The scored pairs of probability and truth stay without their image, so that an iteration's figures don't move.
+
+    Returns:
+        The erased images' ids.
+    """
+    images = session.execute(select(Image.seq, Image.id, Image.since, Image.until).where(chosen)).all()
+    if not images:
+        return []
+    receipt = new_id()
+    for iteration in session.scalars(select(Iteration).where(Iteration.project_id == project.id)):
+        seen = [
+            (seq, image_id)
+            for seq, image_id, since, until in images
+            if since <= iteration.revision and (until is None or until > iteration.revision)
+        ]
+        if seen:
+            session.add_all(
+                Lineage(iteration_id=iteration.id, image_id=image_id, receipt=receipt) for _, image_id in seen
+            )
+            _lower_counts(session, iteration, [seq for seq, _ in seen])
+    ids = [image_id for _, image_id, _, _ in images]
+    for start in range(0, len(ids), 500):
+        part = ids[start : start + 500]
+        session.execute(update(ScoredImage).where(ScoredImage.image_id.in_(part)).values(image_id=None))
+        session.execute(sql_delete(Image).where(Image.id.in_(part)).execution_options(synchronize_session=False))
+    ledger.doom(session, [ledger.image_prefix(project.id, image_id) for image_id in ids])
+    session.flush()
+    session.expire_all()
+    return ids
+
+
+def _lower_counts(session: Session, iteration: Iteration, seqs: list[int]) -> None:
+    tagged: set[int] = set()
+    for start in range(0, len(seqs), 500):
+        links = session.execute(
+            select(ImageTag.tag_id, ImageTag.image_seq).where(
+                ImageTag.image_seq.in_(seqs[start : start + 500]),
+                ImageTag.since <= iteration.revision,
+                func.coalesce(ImageTag.until, iteration.revision + 1) > iteration.revision,
+            )
+        ).all()
+        tagged.update(seq for _, seq in links)
+        for tag_id in {tag_id for tag_id, _ in links}:
+            lost = sum(1 for other, _ in links if other == tag_id)
+            session.execute(
+                update(IterationTag)
+                .where(IterationTag.iteration_id == iteration.id, IterationTag.tag_id == tag_id)
+                .values(image_count=IterationTag.image_count - lost)
+            )
+    iteration.image_count -= len(seqs)
+    iteration.tagged_count -= len(tagged)

@@ -1,0 +1,111 @@
+"""Signed, expiring addresses of bytes, in the original's forms; they need no key.
+
+``/i-<project>/i-<image>`` is the picture for training (`r-` its resized copy where there is one), ``t-`` its thumbnail,
+``/predictionimages/<project>/o-<id>`` a stored prediction's, ``/m-<project>/<iteration>.<platform>.zip`` an export's.
+"""
+
+import hmac
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import parse_qs, quote, urlencode
+
+from ownvision.errors import OwnVisionError
+from ownvision.services.components import Components
+from ownvision.store import ledger
+from ownvision.store.tables.base import now
+
+ORIGINAL, RESIZED, THUMBNAIL = "original", "resized", "thumbnail"
+_FILE_BY_LETTER = {"i": ORIGINAL, "o": ORIGINAL, "r": RESIZED, "t": THUMBNAIL}
+_IMAGE = re.compile(r"^/i-(?P<project>[0-9a-f]{32})/(?P<letter>[irt])-(?P<id>[0-9a-f]{32})$")
+_PREDICTION = re.compile(r"^/predictionimages/(?P<project>[0-9a-f-]{36})/(?P<letter>[ort])-(?P<id>[0-9a-f]{32})$")
+_EXPORT = re.compile(r"^/m-(?P<project>[0-9a-f]{32})/(?P<id>[0-9a-f]{32})\.[A-Za-z0-9.]+\.zip$")
+
+
+@dataclass(frozen=True)
+class Resource:
+    """What an address stands for: a blob prefix and the file under it."""
+
+    kind: str  # image | prediction | export
+    project_id: str
+    object_id: str
+    prefix: str
+    file: str
+
+
+def image_path(project_id: str, image_id: str, file: str) -> str:
+    """Path of an image's `original`, `resized` or `thumbnail`."""
+    letter = {ORIGINAL: "i", RESIZED: "r", THUMBNAIL: "t"}[file]
+    return f"/i-{_plain(project_id)}/{letter}-{_plain(image_id)}"
+
+
+def prediction_path(project_id: str, prediction_id: str, file: str) -> str:
+    """Path of a stored prediction's `original`, `resized` or `thumbnail`."""
+    letter = {ORIGINAL: "o", RESIZED: "r", THUMBNAIL: "t"}[file]
+    return f"/predictionimages/{project_id}/{letter}-{_plain(prediction_id)}"
+
+
+def export_path(project_id: str, export_id: str, platform: str, flavor: str | None) -> str:
+    """Path of an export's archive."""
+    kind = f"{platform}.{flavor}" if flavor else platform
+    return f"/m-{_plain(project_id)}/{_plain(export_id)}.{kind}.zip"
+
+
+def sign(components: Components, base_url: str, path: str) -> str:
+    """An absolute address that works until it expires, without a key.
+
+    The expiry is rounded up to the hour, so that the same address is given out for a while and browsers can cache.
+    """
+    until = now() + timedelta(hours=components.settings.uri_hours)
+    expiry = (until.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    signature = components.keys.sign_uri(f"{path}\n{expiry}".encode())
+    query = urlencode({"sv": "2017-04-17", "sr": "b", "sig": signature, "se": expiry, "sp": "r"}, quote_via=quote)
+    return f"{(components.settings.public_url or base_url).rstrip('/')}{path}?{query}"
+
+
+def resolve(components: Components, path: str, query: str) -> Resource:
+    """What a signed address stands for.
+
+    Raises:
+        OwnVisionError: NotFound for no such address, Forbidden for a wrong or lapsed signature.
+    """
+    resource = _resource(path)
+    if resource is None:
+        raise OwnVisionError("NotFound", "There is nothing at this address.")
+    given = {name: values[0] for name, values in parse_qs(query).items()}
+    expiry = given.get("se", "")
+    expected = components.keys.sign_uri(f"{path}\n{expiry}".encode())
+    # Signatures are compared in constant time: this is a public door.
+    if not _same(expected, given.get("sig", "")):
+        raise OwnVisionError("Forbidden", "This address is not signed by this service; ask the API for a new one.")
+    if datetime.fromisoformat(expiry) < now():
+        raise OwnVisionError("Forbidden", "This address has expired; ask the API for a new one.")
+    return resource
+
+
+def _resource(path: str) -> Resource | None:
+    if match := _IMAGE.match(path):
+        project_id, id = _dashed(match["project"]), _dashed(match["id"])
+        return Resource("image", project_id, id, ledger.image_prefix(project_id, id), _FILE_BY_LETTER[match["letter"]])
+    if match := _PREDICTION.match(path):
+        project_id, id = match["project"], _dashed(match["id"])
+        return Resource(
+            "prediction", project_id, id, ledger.prediction_prefix(project_id, id), _FILE_BY_LETTER[match["letter"]]
+        )
+    if match := _EXPORT.match(path):
+        project_id, id = _dashed(match["project"]), _dashed(match["id"])
+        return Resource("export", project_id, id, ledger.export_prefix(project_id, id), "archive.zip")
+    return None
+
+
+def _plain(id: str) -> str:
+    return id.replace("-", "")
+
+
+def _dashed(id: str) -> str:
+    return str(uuid.UUID(id))
+
+
+def _same(left: str, right: str) -> bool:
+    return hmac.compare_digest(left.encode(), right.encode())

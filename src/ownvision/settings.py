@@ -1,0 +1,39 @@
+"""Every setting in one place: environment variables ``OWNVISION_…`` (nested with ``__``) or command options."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ownvision.limits import Limits
+
+
+class Settings(BaseSettings):
+    """What a person can set. `docs/settings.md` lists each; the test suite fails when one is missing there."""
+
+    model_config = SettingsConfigDict(env_prefix="OWNVISION_", env_nested_delimiter="__", extra="forbid")
+
+    data: Path = Field(Path("data"), description="Folder that holds database, objects and keys")
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on")
+    public_url: str | None = Field(None, description="Address given out in URIs; default: the one that was called")
+    database_url: str | None = Field(None, description="SQLAlchemy address; default: SQLite in the data folder")
+    account_name: str = Field("owner", description="User name of the account that the first start creates")
+    account_email: str = Field("owner@localhost", description="E-mail of the account that the first start creates")
+    tier: str = Field("Unlimited", description="Tier of new accounts: Unlimited, F0 or S0")
+    uri_hours: int = Field(24, ge=1, description="Hours an image or download address stays valid")
+    prediction_days: int = Field(30, ge=1, description="Days a stored prediction is kept")
+    url_allow: list[str] = Field([], description="Networks (CIDR) that `urls` may fetch from although they are private")
+    url_timeout: float = Field(20.0, gt=0, description="Seconds to fetch one image by URL")
+    min_free_bytes: int = Field(256 * 2**20, ge=0, description="Free space below which uploads are refused")
+    body_timeout: float = Field(60.0, gt=0, description="Seconds without a byte after which a request body is given up")
+    job_lease: float = Field(20.0, gt=0, description="Seconds a worker may be silent before its job is taken up again")
+    threads: int = Field(0, ge=0, description="Threads of one model; 0: as many as there are cores")
+    models_cached: int = Field(8, ge=1, description="Published models kept in memory")
+    worker: bool = Field(True, description="Whether `serve` also starts the job worker")
+    limits: Limits = Limits()  # type: ignore[call-arg]
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database's address."""
+        return self.database_url or f"sqlite:///{self.data.absolute() / 'ownvision.db'}"

@@ -1,0 +1,30 @@
+"""The rows. One module per noun; importing this package loads them all."""
+
+from ownvision.store.tables.account import Account, ApiKey
+from ownvision.store.tables.base import Base
+from ownvision.store.tables.blob import Blob
+from ownvision.store.tables.image import Image, ImageMetadata, ImageTag, Region
+from ownvision.store.tables.iteration import Export, Iteration, IterationTag, Lineage, ScoredImage
+from ownvision.store.tables.job import Job
+from ownvision.store.tables.prediction import Prediction
+from ownvision.store.tables.project import Project, Tag
+
+__all__ = [
+    "Account",
+    "ApiKey",
+    "Base",
+    "Blob",
+    "Export",
+    "Image",
+    "ImageMetadata",
+    "ImageTag",
+    "Iteration",
+    "IterationTag",
+    "Job",
+    "Lineage",
+    "Prediction",
+    "Project",
+    "Region",
+    "ScoredImage",
+    "Tag",
+]

@@ -1,0 +1,30 @@
+"""The ledger: every byte has an owner, every owner a row."""
+
+from datetime import datetime
+
+from sqlalchemy import Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ownvision.store.tables.base import Base, now
+
+
+class Blob(Base):
+    """A key prefix and what becomes of it: pending, live, doomed, gone.
+
+    The row is committed alone before the first byte is written. No foreign keys: it outlives what it was for.
+    """
+
+    __tablename__ = "blobs"
+    __table_args__ = (
+        Index("ix_blobs_state_due", "state", "due"),
+        Index("ix_blobs_project", "project_id", "state"),
+    )
+
+    prefix: Mapped[str] = mapped_column(String(200), primary_key=True)  # ends in "/"
+    kind: Mapped[str]  # image | prediction | iteration | export
+    account_id: Mapped[str] = mapped_column(String(36))
+    project_id: Mapped[str] = mapped_column(String(36))
+    state: Mapped[str] = mapped_column(default="pending")
+    # pending: when its lease lapses; doomed: now; gone: until when it is swept again
+    due: Mapped[datetime | None]
+    created: Mapped[datetime] = mapped_column(default=now)

@@ -1,0 +1,107 @@
+"""Iterations: a frozen revision, a model, its scores; and their exports."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ownvision.store.tables.base import Base, new_id, now
+
+
+class Iteration(Base):
+    """One training run of a project at `revision`. Its model lies under its blob prefix as ``model.onnx``."""
+
+    __tablename__ = "iterations"
+    __table_args__ = (
+        UniqueConstraint("project_id", "name"),
+        Index(
+            "uq_iterations_publish_name",
+            "project_id",
+            "publish_name",
+            unique=True,
+            sqlite_where=text("publish_name IS NOT NULL"),
+            postgresql_where=text("publish_name IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    number: Mapped[int]
+    name: Mapped[str]
+    status: Mapped[str] = mapped_column(default="Training")  # Training | Completed | Failed
+    created: Mapped[datetime] = mapped_column(default=now)
+    last_modified: Mapped[datetime] = mapped_column(default=now)
+    trained_at: Mapped[datetime | None]
+    revision: Mapped[int]
+    domain_id: Mapped[str] = mapped_column(String(36))
+    classification_type: Mapped[str]
+    training_type: Mapped[str] = mapped_column(default="Regular")
+    reserved_budget_in_hours: Mapped[int] = mapped_column(default=0)
+    training_seconds: Mapped[float] = mapped_column(default=0.0)
+    selected_tags: Mapped[list[str]] = mapped_column(default=list)
+    custom_base_model: Mapped[dict[str, Any] | None]
+    pipeline: Mapped[str]  # version of backbone, pixels and recipe: "nothing changed" compares it
+    publish_name: Mapped[str | None]
+    publish_resource_id: Mapped[str | None]
+    error: Mapped[str | None]
+    image_count: Mapped[int] = mapped_column(default=0)
+    tagged_count: Mapped[int] = mapped_column(default=0)
+
+
+class IterationTag(Base):
+    """A tag as the iteration saw it; `position` is its column in the model's output, NULL when not trained."""
+
+    __tablename__ = "iteration_tags"
+
+    iteration_id: Mapped[str] = mapped_column(ForeignKey("iterations.id", ondelete="CASCADE"), primary_key=True)
+    tag_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    position: Mapped[int | None]
+    name: Mapped[str]
+    description: Mapped[str | None]
+    type: Mapped[str]
+    image_count: Mapped[int]
+
+
+class ScoredImage(Base):
+    """Out-of-fold or hold-out scores of one image beside its truth, so that any threshold can be asked for later.
+
+    Classification: `scores` float32 [T], `truth` uint8 [T]. Detection: `scores` float32 [K, 6] rows of (tag position,
+    probability, left, top, width, height), `truth` float32 [K, 5] rows of (tag position, left, top, width, height).
+    `image_id` is NULL once the image was erased everywhere.
+    """
+
+    __tablename__ = "scored_images"
+    __table_args__ = (Index("ix_scored_images_iteration", "iteration_id", "image_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    iteration_id: Mapped[str] = mapped_column(ForeignKey("iterations.id", ondelete="CASCADE"))
+    image_id: Mapped[str | None] = mapped_column(String(36), index=True)
+    fold: Mapped[int] = mapped_column(default=0)
+    scores: Mapped[bytes] = mapped_column(LargeBinary)
+    truth: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Export(Base):
+    """An archive of an iteration's model for one platform and flavor; its bytes lie under its blob prefix."""
+
+    __tablename__ = "exports"
+    __table_args__ = (UniqueConstraint("iteration_id", "platform", "flavor"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    iteration_id: Mapped[str] = mapped_column(ForeignKey("iterations.id", ondelete="CASCADE"))
+    platform: Mapped[str]
+    flavor: Mapped[str] = mapped_column(default="")  # "": none
+    status: Mapped[str] = mapped_column(default="Exporting")  # Exporting | Done | Failed
+    error: Mapped[str | None]
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class Lineage(Base):
+    """An image that an iteration learned from and that was erased in all iterations since."""
+
+    __tablename__ = "lineage"
+
+    iteration_id: Mapped[str] = mapped_column(ForeignKey("iterations.id", ondelete="CASCADE"), primary_key=True)
+    image_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    receipt: Mapped[str] = mapped_column(String(36))

@@ -1,0 +1,46 @@
+"""Projects and the tags of their workspace."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ownvision.store.tables.base import Base, new_id, now
+
+
+class Project(Base):
+    """Images, tags and iterations of one task. `revision` counts every change of images, tags or regions."""
+
+    __tablename__ = "projects"
+    __table_args__ = (UniqueConstraint("account_id", "name"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    description: Mapped[str] = mapped_column(default="")
+    domain_id: Mapped[str] = mapped_column(String(36))
+    classification_type: Mapped[str] = mapped_column(default="Multilabel")
+    target_export_platforms: Mapped[list[str]] = mapped_column(default=list)
+    augmentation: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created: Mapped[datetime] = mapped_column(default=now)
+    last_modified: Mapped[datetime] = mapped_column(default=now)
+    revision: Mapped[int] = mapped_column(default=0)
+    image_count: Mapped[int] = mapped_column(default=0)
+    tagged_count: Mapped[int] = mapped_column(default=0)
+    iterations_made: Mapped[int] = mapped_column(default=0)  # the number in "Iteration N"; never reused
+
+
+class Tag(Base):
+    """A tag of the workspace. Iterations keep their own copy in `IterationTag`."""
+
+    __tablename__ = "tags"
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    description: Mapped[str | None]
+    type: Mapped[str] = mapped_column(default="Regular")
+    image_count: Mapped[int] = mapped_column(default=0)
+    created: Mapped[datetime] = mapped_column(default=now)
