@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -168,7 +169,7 @@ def _matching(
     tagging_status: str,
     tag_ids: Sequence[str],
     filter: str | None,
-) -> Select[tuple[Image]]:
+) -> Select[Any]:
     query = select(Image).where(Image.project_id == project.id, valid_at(Image, revision))
     carries = select(ImageTag.id).where(ImageTag.image_seq == Image.seq, valid_at(ImageTag, revision))
     if tag_ids:
@@ -499,7 +500,7 @@ def _leave_workspace(session: Session, project: Project, chosen: ColumnElement[b
     session.expire_all()
 
 
-def _count(query: Select[tuple[int]]) -> Select[tuple[int]]:
+def _count(query: Select[Any]) -> Select[Any]:
     return select(func.count()).select_from(query.subquery())
 
 

@@ -1,0 +1,60 @@
+"""Bytes: a small protocol, one implementation per place. Keys are opaque paths made by `store.ledger`."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+
+class BlobExists(Exception):
+    """A create-only put found the key taken."""
+
+
+class BlobMissing(Exception):
+    """There is no object of that key."""
+
+
+class BlobDamaged(Exception):
+    """An object is not what was written: a frame fails its authentication, or is missing."""
+
+
+class BlobStore(Protocol):
+    """Create-only puts, range reads, listing and deletion. One conformance suite holds every implementation to it."""
+
+    def put_new(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        """Write an object; with `durable=False` it survives a power cut only after `sync`.
+
+        Raises:
+            BlobExists: The key is taken.
+        """
+
+    def read(self, key: str) -> bytes:
+        """The whole object.
+
+        Raises:
+            BlobMissing: There is none.
+        """
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Bytes `[start, end)` of the object, fewer at its end.
+
+        Raises:
+            BlobMissing: There is none.
+        """
+
+    def size(self, key: str) -> int:
+        """The object's length in bytes.
+
+        Raises:
+            BlobMissing: There is none.
+        """
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of that key."""
+
+    def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Keys and sizes as stored, below a prefix that is empty or ends in a slash, in order."""
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Remove everything below a prefix that ends in a slash; nothing there is no error."""
+
+    def sync(self) -> None:
+        """Make all puts so far durable."""

@@ -1,0 +1,201 @@
+"""Keys: small files in a store of their own, never in the database or its backups.
+
+The installation's key wraps each account's, an account's wraps each of its projects'. Destroying a project's key makes
+every object of the project unreadable, wherever a copy of it may lie. Wrapping is AES-256-GCM with the name as
+additional data; purposes get keys of their own by HKDF-SHA256 (RFC 5869).
+"""
+
+import base64
+import hmac
+import os
+import secrets
+import threading
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+
+class KeyMissing(Exception):
+    """A key is not there, or can't be unwrapped: what it sealed can't be read."""
+
+
+class KeyStore:
+    """The keys of one installation.
+
+    Args:
+        folder: Where the key files lie; made (0700) with a new installation key when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for part in (folder, folder / "accounts", folder / "projects"):
+            part.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._projects: dict[str, tuple[int, bytes]] = {}
+        path = folder / "installation.key"
+        if not path.exists():
+            _write_new(path, secrets.token_bytes(32))
+        self._installation = path.read_bytes()
+        if len(self._installation) != 32:
+            raise KeyMissing(f"{path} must hold 32 bytes; restore it from its backup.")
+        self._uris = self._derive("uris")
+
+    def readable(self) -> bool:
+        """Whether the installation's key file can be read and is the one in use."""
+        try:
+            return (self.folder / "installation.key").read_bytes() == self._installation
+        except OSError:
+            return False
+
+    def create_account(self, account_id: str) -> None:
+        """A new key for an account, wrapped by the installation's."""
+        _write_new(
+            self._account_path(account_id), _wrap(self._installation, secrets.token_bytes(32), f"account {account_id}")
+        )
+
+    def create_project(self, account_id: str, project_id: str) -> None:
+        """A new key for a project, wrapped by its account's."""
+        wrapped = _wrap(self.account_key(account_id), secrets.token_bytes(32), f"project {project_id}")
+        _write_new(self._project_path(project_id), account_id.encode() + b"\n" + wrapped)
+
+    def account_key(self, account_id: str) -> bytes:
+        """An account's key, 32 bytes.
+
+        Raises:
+            KeyMissing: It was destroyed, or can't be unwrapped.
+        """
+        return _unwrap(self._installation, _read(self._account_path(account_id)), f"account {account_id}")
+
+    def project_key(self, project_id: str) -> bytes:
+        """A project's key, 32 bytes.
+
+        Raises:
+            KeyMissing: It was destroyed, here or by another process, or can't be unwrapped.
+        """
+        path = self._project_path(project_id)
+        try:
+            inode = path.stat().st_ino
+        except FileNotFoundError:
+            self._projects.pop(project_id, None)
+            raise KeyMissing(f"The key of project {project_id} is gone.") from None
+        cached = self._projects.get(project_id)
+        if cached is not None and cached[0] == inode:
+            return cached[1]
+        account_id, _, wrapped = _read(path).partition(b"\n")
+        key = _unwrap(self.account_key(account_id.decode()), wrapped, f"project {project_id}")
+        self._projects[project_id] = (inode, key)
+        return key
+
+    def destroy_project(self, project_id: str) -> None:
+        """Destroy a project's key; does nothing when it is gone already."""
+        self._projects.pop(project_id, None)
+        _shred(self._project_path(project_id))
+
+    def destroy_account(self, account_id: str) -> None:
+        """Destroy an account's key; does nothing when it is gone already."""
+        _shred(self._account_path(account_id))
+
+    def projects(self) -> list[str]:
+        """Ids of the projects that have a key file."""
+        return sorted(path.stem for path in (self.folder / "projects").glob("*.key"))
+
+    def accounts(self) -> list[str]:
+        """Ids of the accounts that have a key file."""
+        return sorted(path.stem for path in (self.folder / "accounts").glob("*.key"))
+
+    def seal(self, text: bytes, purpose: str) -> bytes:
+        """Encrypt a short secret for one purpose with the installation's key."""
+        return _wrap(self._derive("seal"), text, purpose)
+
+    def open(self, sealed: bytes, purpose: str) -> bytes:
+        """The secret that `seal` sealed.
+
+        Raises:
+            KeyMissing: It was sealed by another installation or for another purpose.
+        """
+        return _unwrap(self._derive("seal"), sealed, purpose)
+
+    def sign_uri(self, message: bytes) -> str:
+        """HMAC-SHA256 of a message, URL-safe base64."""
+        return base64.urlsafe_b64encode(hmac.new(self._uris, message, sha256).digest()).decode().rstrip("=")
+
+    def journal(self, kind: str, ids: Iterable[str]) -> None:
+        """Note erased ids, durably, so that a restored backup can erase them again."""
+        lines = "".join(f"{kind} {id}\n" for id in ids)
+        if lines:
+            with self._lock, (self.folder / "erased.journal").open("a") as file:
+                file.write(lines)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def erased(self) -> Iterator[tuple[str, str]]:
+        """(kind, id) of all that was erased."""
+        path = self.folder / "erased.journal"
+        if path.exists():
+            with path.open() as file:
+                for line in file:
+                    kind, _, id = line.strip().partition(" ")
+                    yield kind, id
+
+    def _derive(self, purpose: str) -> bytes:
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode()).derive(self._installation)
+
+    def _account_path(self, account_id: str) -> Path:
+        return self.folder / "accounts" / f"{account_id}.key"
+
+    def _project_path(self, project_id: str) -> Path:
+        return self.folder / "projects" / f"{project_id}.key"
+
+
+def _wrap(key: bytes, secret: bytes, name: str) -> bytes:
+    nonce = secrets.token_bytes(12)
+    return nonce + AESGCM(key).encrypt(nonce, secret, name.encode())
+
+
+def _unwrap(key: bytes, wrapped: bytes, name: str) -> bytes:
+    try:
+        return AESGCM(key).decrypt(wrapped[:12], wrapped[12:], name.encode())
+    except (InvalidTag, ValueError):
+        raise KeyMissing(f"The {name} was sealed with another key.") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise KeyMissing(f"There is no key {path.name}.") from None
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    temporary = path.with_suffix(".new")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    _sync_folder(path.parent)
+
+
+def _shred(path: Path) -> None:
+    try:
+        with path.open("r+b") as file:
+            file.write(secrets.token_bytes(path.stat().st_size))
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()
+    except FileNotFoundError:
+        return
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

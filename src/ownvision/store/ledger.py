@@ -1,0 +1,129 @@
+"""The ledger of bytes: pending → live → doomed → gone.
+
+A row is committed alone before the first byte under its prefix is written; the request's transaction makes it live.
+Deleting dooms it in the same transaction; the sweeper removes what is doomed, and what is pending with a lapsed lease.
+A gone row is swept again for a day, since a late write may still land. So a crash between any two steps loses nothing
+and leaves nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+
+from sqlalchemy import delete, or_, select, update
+from sqlalchemy.orm import Session
+
+from ownvision.errors import OwnVisionError
+from ownvision.store.blobs import BlobStore
+from ownvision.store.database import Database
+from ownvision.store.tables import Blob
+from ownvision.store.tables.base import now
+
+PENDING, LIVE, DOOMED, GONE = "pending", "live", "doomed", "gone"
+LEASE = timedelta(minutes=15)
+AFTERSWEEP = timedelta(days=1)
+_PART = 500
+
+
+def image_prefix(project_id: str, image_id: str) -> str:
+    """Where an image's original and all that is derived from it lie."""
+    return f"{project_id}/images/{image_id[:2]}/{image_id}/"
+
+
+def prediction_prefix(project_id: str, prediction_id: str) -> str:
+    """Where a stored prediction's picture lies."""
+    return f"{project_id}/predictions/{prediction_id[:2]}/{prediction_id}/"
+
+
+def iteration_prefix(project_id: str, iteration_id: str) -> str:
+    """Where an iteration's model lies."""
+    return f"{project_id}/iterations/{iteration_id}/"
+
+
+def export_prefix(project_id: str, export_id: str) -> str:
+    """Where an export's archive lies."""
+    return f"{project_id}/exports/{export_id}/"
+
+
+def reserve(database: Database, entries: Sequence[tuple[str, str, str, str]]) -> None:
+    """Commit pending rows for (prefix, kind, account id, project id) before anything is written under them."""
+    due = now() + LEASE
+    with database.write() as session:
+        session.add_all(
+            Blob(prefix=prefix, kind=kind, account_id=account_id, project_id=project_id, state=PENDING, due=due)
+            for prefix, kind, account_id, project_id in entries
+        )
+
+
+def make_live(session: Session, prefixes: Sequence[str]) -> None:
+    """Pending becomes live, with the transaction that needs the bytes.
+
+    Raises:
+        OwnVisionError: Conflict, when one was swept meanwhile; the caller's transaction must not be committed.
+    """
+    for part in _parts(prefixes):
+        changed = session.execute(
+            update(Blob).where(Blob.prefix.in_(part), Blob.state == PENDING).values(state=LIVE, due=None)
+        )
+        if changed.rowcount != len(part):  # type: ignore[attr-defined]
+            raise OwnVisionError("Conflict", "The upload took too long and its bytes were removed; send it again.")
+
+
+def doom(session: Session, prefixes: Sequence[str]) -> None:
+    """Whatever lies under these prefixes is to go, once the transaction is committed."""
+    for part in _parts(prefixes):
+        session.execute(update(Blob).where(Blob.prefix.in_(part), Blob.state != GONE).values(state=DOOMED, due=now()))
+
+
+def doom_project(session: Session, project_id: str) -> None:
+    """Doom all that a project holds."""
+    session.execute(
+        update(Blob).where(Blob.project_id == project_id, Blob.state != GONE).values(state=DOOMED, due=now())
+    )
+
+
+def sweep(database: Database, blobs: BlobStore, limit: int = 1_000) -> int:
+    """Remove what is doomed, lapsed or due to be swept again; returns how many prefixes were handled.
+
+    The bytes go first: a row that stays names work still to do, the reverse would be an orphan.
+    """
+    moment = now()
+    with database.read() as session:
+        rows = session.execute(
+            select(Blob.prefix, Blob.state)
+            .where(Blob.state != LIVE, Blob.due <= moment)
+            .order_by(Blob.state, Blob.due)
+            .limit(limit)
+        ).all()
+    pending = [prefix for prefix, state in rows if state == PENDING]
+    if pending:
+        with database.write() as session:
+            doom_lapsed(session, pending)
+        rows = [row for row in rows if row.state != PENDING]
+    if not rows:
+        return len(pending)
+    for prefix, _ in rows:
+        blobs.delete_prefix(prefix)
+    with database.write() as session:
+        for part in _parts([prefix for prefix, state in rows if state == GONE]):
+            session.execute(delete(Blob).where(Blob.prefix.in_(part), Blob.state == GONE))
+        for part in _parts([prefix for prefix, state in rows if state == DOOMED]):
+            session.execute(
+                update(Blob)
+                .where(Blob.prefix.in_(part), Blob.state == DOOMED)
+                .values(state=GONE, due=moment + AFTERSWEEP)
+            )
+    return len(rows) + len(pending)
+
+
+def doom_lapsed(session: Session, prefixes: Sequence[str]) -> None:
+    """Doom pending prefixes whose lease has lapsed, unless they became live meanwhile."""
+    for part in _parts(prefixes):
+        session.execute(
+            update(Blob)
+            .where(Blob.prefix.in_(part), Blob.state == PENDING, or_(Blob.due.is_(None), Blob.due <= now()))
+            .values(state=DOOMED, due=now())
+        )
+
+
+def _parts(items: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (items[start : start + _PART] for start in range(0, len(items), _PART))
