@@ -1,5 +1,5 @@
 # Everything goes into .venv; `make help` lists the targets.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 TORCH_INDEX ?=
 DATA ?= data
 IMAGES ?=
@@ -66,7 +66,7 @@ format: setup ## Put the source into the house's form
 bench: setup ## Measure, each beside its limit or peer; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks
 
-wheel-check: setup ## Build the wheel, install it alone in a new environment and predict nothing with it but health
+wheel-check: setup ## Build the wheel, install it in a new environment and serve from it
 	$(BIN)/pytest -q -m slow tests/test_wheel.py
 
 constraints: ## Pin what is installed now

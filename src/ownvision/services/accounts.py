@@ -187,7 +187,7 @@ def _count_by_project(session: Session, table: type[Iteration] | type[Tag], acco
         .where(Project.account_id == account_id)
         .group_by(table.project_id)
     )
-    return dict(rows.tuples().all())
+    return {row[0]: row[1] for row in rows}
 
 
 def first_start(components: Components) -> Account:

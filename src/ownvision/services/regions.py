@@ -153,11 +153,12 @@ def remove(session: Session, project: Project, region_ids: Sequence[str]) -> Non
         row.until = project.revision
     session.flush()
     seqs = {row.image_seq for row in rows}
-    held = set(
-        session.execute(
+    held = {
+        (row[0], row[1])
+        for row in session.execute(
             select(Region.image_seq, Region.tag_id).where(Region.image_seq.in_(seqs), Region.until.is_(None))
-        ).tuples()
-    )
+        )
+    }
     tag_rows = {tag.id: tag for tag in session.scalars(select(Tag).where(Tag.project_id == project.id))}
     touched = {row.tag_id for row in rows}
     for link in session.scalars(

@@ -1,0 +1,105 @@
+"""Parameters in paths and queries: lists with commas or repeated, enumerations and booleans in any case."""
+
+from typing import Annotated, Any
+
+from fastapi import Path, Query
+from pydantic import BeforeValidator, WithJsonSchema
+
+from ownvision.api.models import INT32, Guid
+from ownvision.errors import OwnVisionError
+
+_GUIDS = {"type": "array", "items": {"type": "string", "format": "uuid"}}
+
+
+def _split(value: object) -> object:
+    if isinstance(value, list):
+        return [part.strip() for item in value for part in str(item).split(",") if part.strip()]
+    return value
+
+
+def _one_of(*names: str) -> BeforeValidator:
+    by_lower = {name.lower(): name for name in names}
+
+    def choose(value: object) -> object:
+        chosen = by_lower.get(str(value).lower())
+        if chosen is None:
+            raise ValueError(f"it must be {' or '.join(names)}")
+        return chosen
+
+    return BeforeValidator(choose)
+
+
+def _blank(value: object) -> object:
+    """An empty parameter counts as one left out."""
+    return None if value == "" else value
+
+
+ProjectId = Annotated[Guid, Path(alias="projectId")]
+TagId = Annotated[Guid, Path(alias="tagId")]
+DomainId = Annotated[Guid, Path(alias="domainId")]
+IterationId = Annotated[Guid, Path(alias="iterationId")]
+PublishedName = Annotated[str, Path(alias="publishedName", min_length=1)]
+
+ForIteration = Annotated[Guid | None, Query(alias="iterationId"), BeforeValidator(_blank)]
+OrderBy = Annotated[
+    str, Query(alias="orderBy"), _one_of("Newest", "Oldest"), WithJsonSchema({"enum": ["Newest", "Oldest"]})
+]
+TaggingStatus = Annotated[
+    str,
+    Query(alias="taggingStatus"),
+    _one_of("All", "Tagged", "Untagged"),
+    WithJsonSchema({"enum": ["All", "Tagged", "Untagged"]}),
+]
+Filter = Annotated[str | None, Query(alias="$filter"), BeforeValidator(_blank)]
+Take = Annotated[int, Query(ge=0, le=INT32)]
+Skip = Annotated[int, Query(ge=0, le=INT32)]
+Application = Annotated[str | None, Query(max_length=256), BeforeValidator(_blank)]
+
+
+def guids(name: str) -> Any:
+    """A query parameter that is a list of GUIDs."""
+    return Query(alias=name), BeforeValidator(_split), WithJsonSchema(_GUIDS)
+
+
+TagIds = Annotated[list[Guid], *guids("tagIds")]
+ImageIds = Annotated[list[Guid], *guids("imageIds")]
+RegionIds = Annotated[list[Guid], *guids("regionIds")]
+PredictionIds = Annotated[list[Guid], *guids("ids")]
+Platforms = Annotated[
+    list[str],
+    Query(alias="targetExportPlatforms"),
+    BeforeValidator(_split),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}}),
+]
+
+
+def at_most(items: list[Any], limit: int, what: str, code: str = "BadRequestExceededBatchSize") -> None:
+    """Refuse a list that is too long.
+
+    Raises:
+        OwnVisionError: `code`.
+    """
+    if len(items) > limit:
+        raise OwnVisionError(code, f"At most {limit} {what} at once; these are {len(items)}.")
+
+
+def given(items: list[Any] | None, name: str, code: str = "BadRequestRequiredParamIsNull") -> list[Any]:
+    """A list that must not be empty.
+
+    Raises:
+        OwnVisionError: `code`.
+    """
+    if not items:
+        raise OwnVisionError(code, f"{name} is missing or empty.")
+    return items
+
+
+def page(take: int, limit: int) -> int:
+    """A `take` within the limit.
+
+    Raises:
+        OwnVisionError: BadRequest.
+    """
+    if take > limit:
+        raise OwnVisionError("BadRequest", f"take is at most {limit}, not {take}.")
+    return take

@@ -1,0 +1,205 @@
+"""One route per operation: matched whatever the path's case, guarded before anything of the body is read."""
+
+import re
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from fastapi import APIRouter, Depends, Path, Request, Security
+from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
+
+from ownvision.api import auth, models
+from ownvision.api.errors import unknown_path, unsupported_media
+from ownvision.api.versions import ACCOUNT, PREDICTION, TRAINING, VERSIONS, Version, names
+from ownvision.limits import TIERS, Limits, Tier
+from ownvision.services import uris
+from ownvision.services.components import Components
+from ownvision.store.database import Database
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every operation knows of its request."""
+
+    components: Components
+    caller: auth.Caller
+    version: Version
+    request_id: str
+    base_url: str
+
+    @property
+    def account_id(self) -> str:
+        """The calling account."""
+        return self.caller.account_id
+
+    @property
+    def database(self) -> Database:
+        """The rows."""
+        return self.components.database
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that always hold."""
+        return self.components.settings.limits
+
+    @property
+    def tier(self) -> Tier:
+        """The counts that hold for the caller."""
+        return TIERS[self.caller.tier]
+
+    def uri(self, path: str) -> str:
+        """A signed address for a path of this service."""
+        return uris.sign(self.components, self.base_url, path)
+
+
+class Route(APIRoute):
+    """A route whose path is matched on the raw path, whatever its case; names in it keep theirs."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.path_regex = re.compile(self.path_regex.pattern, re.IGNORECASE)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        if match is not Match.NONE:
+            # The path is still percent-encoded here: a name may hold a slash.
+            child["path_params"] = {name: unquote(value) for name, value in child["path_params"].items()}
+        return match, child
+
+
+class _Guarded(Route):
+    """A route of one API: version known, key right, rate kept, and only then the body."""
+
+    api: str
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            components: Components = request.app.state.components
+            name = request.path_params.get("version")
+            version = ACCOUNT if name is None else VERSIONS.get((self.api, name.lower()))
+            if version is None:
+                raise unknown_path()
+            request.state.version = version
+            caller = await run_in_threadpool(auth.authenticate, components, request.headers, self.api)
+            request.app.state.rates.check(caller.key_id, caller.tier, self.operation_id or "", version)
+            if self.body_field is not None:
+                _check_media(request)
+            request.state.call = Call(
+                components, caller, version, request.state.request_id, str(request.base_url).rstrip("/")
+            )
+            return await handler(request)
+
+        return guarded
+
+
+class TrainingRoute(_Guarded):
+    """A route that a training key opens."""
+
+    api = TRAINING
+
+
+class PredictionRoute(_Guarded):
+    """A route that a prediction key opens."""
+
+    api = PREDICTION
+
+
+def _check_media(request: Request) -> None:
+    given = request.headers.get("content-type", "")
+    if given and request.headers.get("content-length") != "0":
+        kind = given.partition(";")[0].strip().lower()
+        if kind not in ("application/json", "text/json") and not kind.endswith("+json"):
+            raise unsupported_media(kind)
+
+
+async def the_call(request: Request) -> Call:
+    """The request's `Call`, which its guard made."""
+    call: Call = request.state.call
+    return call
+
+
+TheCall = Annotated[Call, Depends(the_call)]
+ERROR: dict[int | str, dict[str, Any]] = {
+    401: {"description": "The key is missing or wrong."},
+    "default": {"model": models.CustomVisionError, "description": "What was wrong, and what to do."},
+}
+
+
+async def _version(version: Annotated[str, Path(description="Version of the API.")]) -> None:
+    """Documents the version in the path; the guard has checked it."""
+
+
+def router(api: str, base: str, *, tag: str, versioned: bool = True) -> APIRouter:
+    """A router of one API's operations, below `base`."""
+    header = APIKeyHeader(name=auth.HEADERS[api], scheme_name=auth.HEADERS[api], auto_error=False)
+    return APIRouter(
+        prefix=base,
+        tags=[tag],
+        route_class={TRAINING: TrainingRoute, PREDICTION: PredictionRoute}[api],
+        dependencies=[Security(header), *([Depends(_version)] if versioned else [])],
+        responses=ERROR,
+        strict_content_type=False,
+    )
+
+
+def training(tag: str) -> APIRouter:
+    """A router of training operations."""
+    return router(TRAINING, "/customvision/{version}/training", tag=tag)
+
+
+def operation(
+    on: APIRouter,
+    method: str,
+    path: str,
+    returns: Any,
+    *,
+    status: tuple[int, ...] = (200,),
+    body: dict[str, Any] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add a function as the operation of its name (``create_tag`` is ``CreateTag``).
+
+    Args:
+        on: The router.
+        method: The HTTP method.
+        path: Below the router's prefix.
+        returns: The answer's model, None for an empty one.
+        status: Statuses of success.
+        body: The documented request body of an operation that reads it raw.
+    """
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        described = {"description": "Success."} if returns is None else {"model": returns, "description": "Success."}
+        on.add_api_route(
+            path,
+            function,
+            methods=[method],
+            operation_id="".join(part.capitalize() for part in function.__name__.split("_")),
+            summary=(function.__doc__ or "").partition("\n")[0],
+            response_model=None,
+            response_class=Response if returns is None else _described(),
+            status_code=status[0],
+            responses={code: dict(described) for code in status},
+            openapi_extra=None if body is None else {"requestBody": body},
+        )
+        return function
+
+    return add
+
+
+def _described() -> type[Response]:
+    from starlette.responses import JSONResponse
+
+    return JSONResponse
+
+
+def api_names() -> dict[str, list[str]]:
+    """The versions each API is served in, for the documentation."""
+    return {api: names(api) for api in (TRAINING, PREDICTION)}

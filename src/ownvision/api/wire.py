@@ -1,0 +1,83 @@
+"""How values look on the wire: compact JSON, .NET's single-precision floats, the original's two forms of dates."""
+
+import json
+import struct
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from starlette.responses import Response
+
+_quoted = json.encoder.encode_basestring  # the C function: text stays UTF-8, as the original sends it
+_single = struct.Struct("<f")
+
+
+def single(value: float) -> str:
+    """A float as .NET prints a `Single`: seven digits where they are enough, else nine; never without a point.
+
+    Examples: ``1.0``, ``0.9999961``, ``8.79471951E-13``.
+    """
+    rounded: float = _single.unpack(_single.pack(value))[0]
+    text = f"{rounded:.7g}"
+    if _single.unpack(_single.pack(float(text)))[0] != rounded:
+        text = f"{rounded:.9g}"
+    text = text.upper()
+    return text if "." in text or "E" in text else text + ".0"
+
+
+def seconds(moment: datetime) -> str:
+    """Dates of projects, iterations and predictions: three digits and Z."""
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+def ticks(moment: datetime) -> str:
+    """Dates of v3.0 predictions: seven digits and Z."""
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}0Z"
+
+
+def trimmed(moment: datetime) -> str:
+    """Dates of images, their tags and regions: up to seven digits, trailing zeros cut, no Z."""
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds").rstrip("0").rstrip(".")
+
+
+def dumps(value: Any) -> bytes:
+    """A value of dicts, lists, texts, numbers, booleans and None as compact JSON; every float is a single."""
+    return "".join(_pieces(value)).encode()
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield _quoted(value)
+    elif isinstance(value, float):
+        yield single(value)
+    elif isinstance(value, dict):
+        yield "{"
+        comma = ""
+        for key, item in value.items():
+            yield f"{comma}{_quoted(key)}:"
+            yield from _pieces(item)
+            comma = ","
+        yield "}"
+    elif isinstance(value, list | tuple):
+        yield "["
+        for index, item in enumerate(value):
+            if index:
+                yield ","
+            yield from _pieces(item)
+        yield "]"
+    else:
+        yield json.dumps(value)
+
+
+class Json(Response):
+    """A JSON answer in the original's form."""
+
+    media_type = "application/json; charset=utf-8"
+
+    def render(self, content: Any) -> bytes:
+        return dumps(content)
+
+
+def empty(status: int = 204) -> Response:
+    """An answer without a body; 204 too says ``Content-Length: 0``, as the original's does."""
+    return Response(status_code=status, headers={"Content-Length": "0"})
