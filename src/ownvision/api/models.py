@@ -184,48 +184,52 @@ class ImageCreateSummary(Wire):
     images: list[ImageCreateResult]
 
 
-class _Batch(Wire):
+class Batch(Wire):
+    """What all batches have."""
+
     tag_ids: list[Guid] | None = None
     metadata: dict[str, str] | None = None
 
 
-class _Entry(Wire):
+class Entry(Wire):
+    """What entries of all batches have."""
+
     tag_ids: list[Guid] | None = None
     regions: list[Region] | None = None
 
 
-class ImageFileCreateEntry(_Entry):
+class ImageFileCreateEntry(Entry):
     """An image file, base64."""
 
     name: str | None = None
     contents: str | None = Field(None, json_schema_extra={"format": "byte"})
 
 
-class ImageFileCreateBatch(_Batch):
+class ImageFileCreateBatch(Batch):
     """A batch of image files."""
 
     images: list[ImageFileCreateEntry] | None = None
 
 
-class ImageUrlCreateEntry(_Entry):
+class ImageUrlCreateEntry(Entry):
     """The address of an image."""
 
     url: str
 
 
-class ImageUrlCreateBatch(_Batch):
+class ImageUrlCreateBatch(Batch):
     """A batch of image addresses."""
 
     images: list[ImageUrlCreateEntry] | None = None
 
 
-class ImageIdCreateEntry(_Entry):
+class ImageIdCreateEntry(Entry):
     """The id of a stored prediction."""
 
     id: Guid
 
 
-class ImageIdCreateBatch(_Batch):
+class ImageIdCreateBatch(Batch):
     """A batch of stored predictions."""
 
     images: list[ImageIdCreateEntry] | None = None
@@ -459,3 +463,51 @@ class PredictionQueryResult(Wire):
 
     token: PredictionQueryToken
     results: list[StoredImagePrediction]
+
+
+class KeyPair(BaseModel):
+    """Two keys of one kind."""
+
+    PrimaryKey: str
+    SecondaryKey: str
+
+
+class ApiKeys(BaseModel):
+    """An account's keys."""
+
+    TrainingKeys: KeyPair
+    PredictionKeys: KeyPair
+
+
+class Quota(BaseModel):
+    """How much there is, and how much is used."""
+
+    Total: int
+    Used: int
+
+
+class PerProjectQuota(BaseModel):
+    """Quotas of one project."""
+
+    ProjectId: Guid
+    Iterations: Quota
+    Images: Quota
+    Tags: Quota
+
+
+class AccountQuota(BaseModel):
+    """Quotas of an account."""
+
+    Tier: str
+    Projects: Quota
+    Predictions: Quota
+    PerProject: list[PerProjectQuota]
+
+
+class Account(BaseModel):
+    """An account, as v1.2 shows it."""
+
+    UserName: str
+    Email: str
+    Keys: ApiKeys
+    Quotas: AccountQuota

@@ -29,6 +29,14 @@ def _one_of(*names: str) -> BeforeValidator:
     return BeforeValidator(choose)
 
 
+def _truth(value: object) -> object:
+    known = {"true": True, "false": False}
+    chosen = known.get(str(value).lower())
+    if chosen is None:
+        raise ValueError("it must be true or false")
+    return chosen
+
+
 def _blank(value: object) -> object:
     """An empty parameter counts as one left out."""
     return None if value == "" else value
@@ -40,7 +48,9 @@ DomainId = Annotated[Guid, Path(alias="domainId")]
 IterationId = Annotated[Guid, Path(alias="iterationId")]
 PublishedName = Annotated[str, Path(alias="publishedName", min_length=1)]
 
-ForIteration = Annotated[Guid | None, Query(alias="iterationId"), BeforeValidator(_blank)]
+OptionalGuid = Annotated[Guid | None, BeforeValidator(_blank)]
+Flag = Annotated[bool, BeforeValidator(_truth)]
+ForIteration = Annotated[OptionalGuid, Query(alias="iterationId")]
 OrderBy = Annotated[
     str, Query(alias="orderBy"), _one_of("Newest", "Oldest"), WithJsonSchema({"enum": ["Newest", "Oldest"]})
 ]
@@ -56,15 +66,10 @@ Skip = Annotated[int, Query(ge=0, le=INT32)]
 Application = Annotated[str | None, Query(max_length=256), BeforeValidator(_blank)]
 
 
-def guids(name: str) -> Any:
-    """A query parameter that is a list of GUIDs."""
-    return Query(alias=name), BeforeValidator(_split), WithJsonSchema(_GUIDS)
-
-
-TagIds = Annotated[list[Guid], *guids("tagIds")]
-ImageIds = Annotated[list[Guid], *guids("imageIds")]
-RegionIds = Annotated[list[Guid], *guids("regionIds")]
-PredictionIds = Annotated[list[Guid], *guids("ids")]
+TagIds = Annotated[list[Guid], Query(alias="tagIds"), BeforeValidator(_split), WithJsonSchema(_GUIDS)]
+ImageIds = Annotated[list[Guid], Query(alias="imageIds"), BeforeValidator(_split), WithJsonSchema(_GUIDS)]
+RegionIds = Annotated[list[Guid], Query(alias="regionIds"), BeforeValidator(_split), WithJsonSchema(_GUIDS)]
+PredictionIds = Annotated[list[Guid], Query(alias="ids"), BeforeValidator(_split), WithJsonSchema(_GUIDS)]
 Platforms = Annotated[
     list[str],
     Query(alias="targetExportPlatforms"),

@@ -137,7 +137,7 @@ async def _version(version: Annotated[str, Path(description="Version of the API.
     """Documents the version in the path; the guard has checked it."""
 
 
-def router(api: str, base: str, *, tag: str, versioned: bool = True) -> APIRouter:
+def make_router(api: str, base: str, *, tag: str, versioned: bool = True) -> APIRouter:
     """A router of one API's operations, below `base`."""
     header = APIKeyHeader(name=auth.HEADERS[api], scheme_name=auth.HEADERS[api], auto_error=False)
     return APIRouter(
@@ -152,7 +152,7 @@ def router(api: str, base: str, *, tag: str, versioned: bool = True) -> APIRoute
 
 def training(tag: str) -> APIRouter:
     """A router of training operations."""
-    return router(TRAINING, "/customvision/{version}/training", tag=tag)
+    return make_router(TRAINING, "/customvision/{version}/training", tag=tag)
 
 
 def operation(

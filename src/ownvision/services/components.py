@@ -32,5 +32,5 @@ def open_components(settings: Settings) -> Components:
         database=Database(settings.sqlalchemy_url),
         blobs=SealedBlobs(LocalBlobs(settings.data / "objects"), keys),
         keys=keys,
-        models=ModelCache(settings.models_cached),
+        models=ModelCache(settings.models_cached, settings.threads),
     )

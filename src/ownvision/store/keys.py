@@ -10,6 +10,7 @@ import hmac
 import os
 import secrets
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -107,6 +108,13 @@ class KeyStore:
     def accounts(self) -> list[str]:
         """Ids of the accounts that have a key file."""
         return sorted(path.stem for path in (self.folder / "accounts").glob("*.key"))
+
+    def age(self, kind: str, id: str) -> float:
+        """Seconds since the key of one of `projects` or `accounts` was written; 0 when it is gone."""
+        try:
+            return time.time() - (self.folder / kind / f"{id}.key").stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def seal(self, text: bytes, purpose: str) -> bytes:
         """Encrypt a short secret for one purpose with the installation's key."""

@@ -1,0 +1,72 @@
+"""The application assembled from its routers."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+
+import ownvision
+from ownvision.api import errors, files, health, middleware, own, prediction
+from ownvision.api.limits import Rates
+from ownvision.api.metrics import Metrics
+from ownvision.api.routes import api_names
+from ownvision.api.training import account, domains, exports, images, iterations, predictions, projects, regions, tags
+from ownvision.api.versions import TRAINING
+from ownvision.services.components import Components
+
+_ROUTERS: tuple[APIRouter, ...] = (
+    prediction.router,
+    account.router,
+    domains.router,
+    projects.router,
+    tags.router,
+    images.router,
+    regions.router,
+    iterations.router,
+    exports.router,
+    predictions.router,
+    own.router,
+    health.router,
+    files.router,
+)
+
+
+def assemble(components: Components) -> FastAPI:
+    """All routes, errors and the frame around them, over opened components."""
+    app = FastAPI(
+        title="OwnVision",
+        version=ownvision.__version__,
+        summary="Custom Vision that you own.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+    )
+    app.state.components = components
+    app.state.metrics = Metrics()
+    app.state.rates = Rates()
+    app.state.draining = False
+    errors.install(app)
+    for router in _ROUTERS:
+        # Not `include_router`: it would match its own copy of the path, and not as our routes do.
+        app.router.routes.extend(router.routes)
+    app.add_middleware(middleware.Frame, metrics=app.state.metrics, body_timeout=components.settings.body_timeout)
+    app.openapi = lambda: _documentation(app)  # type: ignore[method-assign]
+    return app
+
+
+def _documentation(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes, openapi_version="3.1.0"
+        )
+        for path, item in document["paths"].items():
+            for operation in item.values():
+                for parameter in operation.get("parameters", ()):
+                    if parameter["name"] == "version":
+                        api = TRAINING if "/training" in path else "prediction"
+                        parameter["schema"] = {"type": "string", "enum": api_names()[api]}
+                    elif parameter["schema"].get("type") == "array":
+                        parameter |= {"style": "form", "explode": False}
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,151 @@
+"""The bytes behind signed addresses: pictures, their resized copies and thumbnails, export archives; no key needed."""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.responses import Response, StreamingResponse
+
+from ownvision.api.routes import Route
+from ownvision.errors import OwnVisionError
+from ownvision.learning import pixels
+from ownvision.services import uris
+from ownvision.services.components import Components
+from ownvision.services.uris import Resource
+from ownvision.store.blobs import BlobExists, BlobMissing
+from ownvision.store.keys import KeyMissing
+from ownvision.store.tables import Export, Image, Iteration, Prediction
+from ownvision.store.tables.base import now
+
+router = APIRouter(route_class=Route, tags=["files"])
+_STEP = 1 << 20
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
+_GONE = OwnVisionError("NotFound", "There is nothing at this address any more.")
+
+
+@router.get("/i-{project}/{image}", operation_id="GetImageFile", response_model=None, response_class=Response)
+def image_file(request: Request, project: str, image: str) -> Response:
+    """An image, its resized copy or its thumbnail."""
+    return _answer(request)
+
+
+@router.get(
+    "/predictionimages/{project}/{image}",
+    operation_id="GetPredictionImageFile",
+    response_model=None,
+    response_class=Response,
+)
+def prediction_file(request: Request, project: str, image: str) -> Response:
+    """A stored prediction's image, its resized copy or its thumbnail."""
+    return _answer(request)
+
+
+@router.get("/m-{project}/{archive}", operation_id="GetExportFile", response_model=None, response_class=Response)
+def export_file(request: Request, project: str, archive: str) -> Response:
+    """An export's archive."""
+    return _answer(request)
+
+
+def _answer(request: Request) -> Response:
+    components: Components = request.app.state.components
+    path, query = request.scope["path"], request.url.query
+    resource = uris.resolve(components, path, query)
+    with components.database.read() as session:
+        media = _media_type(session, resource)
+    tag = f'"{resource.object_id}-{resource.file}"'
+    headers = {"ETag": tag, "Cache-Control": _caching(query), "Accept-Ranges": "bytes"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    if resource.kind == "export":
+        name = path.rpartition("/")[2]
+        headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    try:
+        key = resource.prefix + _made(components, resource)
+        size = components.blobs.size(key)
+    except (BlobMissing, KeyMissing, pixels.BadImage):
+        raise _GONE from None
+    if resource.file != uris.ORIGINAL and resource.kind != "export" and not key.endswith(uris.ORIGINAL):
+        media = "image/jpeg"
+    return _ranged(components, request, key, size, media, headers)
+
+
+def _media_type(session: Session, resource: Resource) -> str:
+    """The type of what is there; that the row is there decides, whatever bytes a sweeper has yet to remove."""
+    if resource.kind == "image":
+        format = session.scalar(
+            select(Image.format).where(Image.id == resource.object_id, Image.project_id == resource.project_id)
+        )
+    elif resource.kind == "prediction":
+        format = session.scalar(
+            select(Prediction.format).where(
+                Prediction.id == resource.object_id, Prediction.project_id == resource.project_id
+            )
+        )
+    else:
+        format = session.scalar(
+            select(Export.status)
+            .join(Iteration, Iteration.id == Export.iteration_id)
+            .where(Export.id == resource.object_id, Iteration.project_id == resource.project_id)
+        )
+        if format == "Done":
+            return "application/zip"
+        format = None
+    if format is None:
+        raise _GONE
+    return f"image/{format.lower()}"
+
+
+def _made(components: Components, resource: Resource) -> str:
+    """The file under the prefix that answers: a copy that is missing is made now, and stays with its original."""
+    if resource.kind == "export" or resource.file == uris.ORIGINAL:
+        return resource.file
+    if components.blobs.exists(resource.prefix + resource.file):
+        return resource.file
+    derived = pixels.derive(components.blobs.read(resource.prefix + uris.ORIGINAL))
+    for name, data in ((uris.THUMBNAIL, derived.thumbnail), (uris.RESIZED, derived.resized)):
+        if data is not None:
+            try:
+                components.blobs.put_new(resource.prefix + name, data, durable=False)
+            except BlobExists:
+                pass  # another request made it meanwhile
+    made = resource.file == uris.THUMBNAIL or derived.resized is not None
+    return resource.file if made else uris.ORIGINAL
+
+
+def _caching(query: str) -> str:
+    expiry = datetime.fromisoformat(parse_qs(query)["se"][0])
+    return f"private, immutable, max-age={max(0, int((expiry - now()).total_seconds()))}"
+
+
+def _ranged(
+    components: Components, request: Request, key: str, size: int, media: str, headers: dict[str, str]
+) -> Response:
+    start, end, status = 0, size, 200
+    match = _RANGE.match(request.headers.get("range", "").strip())
+    if match and (match[1] or match[2]):
+        if match[1]:
+            start = int(match[1])
+            end = min(int(match[2]) + 1, size) if match[2] else size
+        else:
+            start = max(0, size - int(match[2]))
+        if start >= end:
+            return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    headers["Content-Length"] = str(end - start)
+    if end - start <= _STEP:
+        data = components.blobs.read_range(key, start, end)
+        return Response(data, status, headers, media)
+    return StreamingResponse(_steps(components, key, start, end), status, headers, media)
+
+
+def _steps(components: Components, key: str, start: int, end: int) -> Iterator[bytes]:
+    while start < end:
+        # Up to the next frame of the sealed object, so that no frame is opened twice.
+        stop = min(end, (start // _STEP + 1) * _STEP)
+        yield components.blobs.read_range(key, start, stop)
+        start = stop

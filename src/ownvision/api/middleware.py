@@ -1,0 +1,157 @@
+"""What surrounds every request: its id, the original's headers, a bound on its body, a log line, a metric.
+
+Pure ASGI, one layer: it must cost little, and it must still stand when the application fails.
+"""
+
+import asyncio
+import json
+import logging
+import re
+import time
+import uuid
+from urllib.parse import quote
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ownvision.api.errors import too_large, too_slow, unexpected
+from ownvision.api.metrics import Metrics
+
+requests = logging.getLogger("ownvision.request")
+errors = logging.getLogger("ownvision.api")
+
+# Bodies of metadata: 128 image tags, 64 × 300 regions and their like. Operations that take pictures raise it.
+METADATA_BODY = 4 * 2**20
+_SLASHES = re.compile(rb"/{2,}")
+_CLIENT_GONE = 499
+
+
+class Body:
+    """Bounds a request's body: total bytes, and seconds without a byte.
+
+    Attributes:
+        limit: Bytes allowed; an operation may raise it before it reads.
+    """
+
+    def __init__(self, receive: Receive, declared: int, idle_seconds: float) -> None:
+        self.limit = METADATA_BODY
+        self._receive, self._declared, self._idle = receive, declared, idle_seconds
+        self._got = 0
+        self._complete = False
+
+    async def receive(self) -> Message:
+        """The next message.
+
+        Raises:
+            Refused: 413 above the limit, 408 when nothing comes.
+        """
+        if self._complete:
+            return await self._receive()
+        if self._declared > self.limit:
+            raise too_large(self.limit)
+        try:
+            async with asyncio.timeout(self._idle):
+                message = await self._receive()
+        except TimeoutError:
+            raise too_slow(self._idle) from None
+        self._complete = not message.get("more_body", False)
+        self._got += len(message.get("body", b""))
+        if self._got > self.limit:
+            raise too_large(self.limit)
+        return message
+
+
+class Frame:
+    """The one layer around the application.
+
+    Args:
+        app: The application.
+        metrics: Where requests are counted.
+        body_timeout: Seconds without a byte after which a body is given up.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, body_timeout: float) -> None:
+        self.app, self.metrics, self.body_timeout = app, metrics, body_timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = str(uuid.uuid4())
+        began = time.perf_counter()
+        body = Body(receive, _declared(scope), self.body_timeout)
+        inner: Scope = {
+            **scope,
+            "path": _normal_path(scope),
+            # HEAD is GET without the body, which the server leaves out.
+            "method": "GET" if scope["method"] == "HEAD" else scope["method"],
+            "state": {**scope.get("state", {}), "request_id": request_id},
+            "ownvision.body": body,
+        }
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message["headers"], *_headers(request_id)]}
+            await send(message)
+
+        self.metrics.begin()
+        try:
+            await self.app(inner, body.receive, answer)
+        except ClientDisconnect:
+            status = status or _CLIENT_GONE
+        except Exception:
+            errors.exception("request %s failed", request_id)
+            if status:
+                raise
+            await unexpected()(inner, receive, answer)
+        finally:
+            self.metrics.end()
+            took = time.perf_counter() - began
+            route = getattr(inner.get("route"), "path_format", "(no route)")
+            self.metrics.count(scope["method"], route, status, took)
+            _log(request_id, scope["method"], route, status, took)
+
+
+def _declared(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0
+
+
+def _normal_path(scope: Scope) -> str:
+    """The path still percent-encoded, doubled slashes collapsed, without one at its end."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    path = _SLASHES.sub(b"/", raw.partition(b"?")[0]).decode("latin-1")
+    return path.rstrip("/") or "/"
+
+
+def _headers(request_id: str) -> list[tuple[bytes, bytes]]:
+    id = request_id.encode()
+    return [
+        (b"apim-request-id", id),
+        (b"request-id", id),
+        (b"strict-transport-security", b"max-age=31536000; includeSubDomains; preload"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+
+
+def _log(request_id: str, method: str, route: str, status: int, took: float) -> None:
+    # No address, query, name or key: the route's template says enough.
+    if requests.isEnabledFor(logging.INFO):
+        requests.info(
+            json.dumps(
+                {
+                    "time": time.time(),
+                    "request": request_id,
+                    "method": method,
+                    "route": route,
+                    "status": status,
+                    "ms": round(took * 1000, 2),
+                }
+            )
+        )

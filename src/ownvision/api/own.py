@@ -1,0 +1,104 @@
+"""OwnVision's own API under ``/api``: what the original has no operation for. Opened by a training key."""
+
+from typing import Annotated, Any
+
+from fastapi import Path
+from pydantic import BaseModel
+from sqlalchemy import select
+
+from ownvision.api.models import Guid
+from ownvision.api.parameters import ProjectId
+from ownvision.api.routes import TheCall, operation, make_router
+from ownvision.api.versions import TRAINING
+from ownvision.api.wire import Json, seconds
+from ownvision.errors import OwnVisionError
+from ownvision.jobs import rows
+from ownvision.services import projects
+from ownvision.store.tables import ApiKey, Image, Job
+
+router = make_router(TRAINING, "/api", tag="own", versioned=False)
+JobId = Annotated[Guid, Path(alias="jobId")]
+ImageId = Annotated[Guid, Path(alias="imageId")]
+
+
+class JobState(BaseModel):
+    """A job and how far it is."""
+
+    id: Guid
+    kind: str
+    subject: Guid
+    state: str
+    progress: float
+    error: str | None
+    created: str
+    started: str | None
+    finished: str | None
+
+
+class ImageRecord(BaseModel):
+    """What is kept of an image beside what the original shows."""
+
+    id: Guid
+    fileName: str | None  # noqa: N815: as on the wire
+    uploadedBy: str | None  # noqa: N815
+    format: str
+    size: int
+    sha256: str
+
+
+def _shape(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "subject": job.subject,
+        "state": job.state,
+        "progress": float(job.progress),
+        "error": job.error,
+        "created": seconds(job.created),
+        "started": None if job.started is None else seconds(job.started),
+        "finished": None if job.finished is None else seconds(job.finished),
+    }
+
+
+@operation(router, "GET", "/projects/{projectId}/jobs", list[JobState])
+def get_jobs(call: TheCall, project_id: ProjectId) -> Json:
+    """A project's hundred latest jobs, newest first, with their progress (0 to 1)."""
+    with call.database.read() as session:
+        project = projects.get(session, call.account_id, project_id)
+        found = session.scalars(
+            select(Job).where(Job.project_id == project.id).order_by(Job.created.desc(), Job.id).limit(100)
+        )
+        return Json([_shape(job) for job in found])
+
+
+@operation(router, "POST", "/jobs/{jobId}/cancel", JobState)
+def cancel_job(call: TheCall, job_id: JobId) -> Json:
+    """Cancel a job: at once while it waits, soon when it runs; a job that has ended stays as it is."""
+    with call.database.write() as session:
+        job = session.scalar(select(Job).where(Job.id == job_id, Job.account_id == call.account_id))
+        if job is None:
+            raise OwnVisionError("NotFound", f"There is no job {job_id} in this account.")
+        rows.cancel(session, [job.subject])
+        shape = _shape(job)
+    return Json(shape)
+
+
+@operation(router, "GET", "/projects/{projectId}/images/{imageId}", ImageRecord)
+def get_image_record(call: TheCall, project_id: ProjectId, image_id: ImageId) -> Json:
+    """An image's original file name, which key uploaded it, and its hash."""
+    with call.database.read() as session:
+        project = projects.get(session, call.account_id, project_id)
+        image = session.scalar(select(Image).where(Image.id == image_id, Image.project_id == project.id))
+        if image is None:
+            raise OwnVisionError("NotFoundImage", f"There is no image {image_id} in project {project.id}.")
+        key = session.get(ApiKey, image.uploaded_by) if image.uploaded_by else None
+        return Json(
+            {
+                "id": image.id,
+                "fileName": image.file_name,
+                "uploadedBy": None if key is None else f"{key.kind} {key.slot}",
+                "format": image.format,
+                "size": image.size,
+                "sha256": image.sha256,
+            }
+        )

@@ -1,0 +1,99 @@
+"""What the prediction API and quick test share: which iteration, the prediction, its storing, its shape."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ownvision.api import fetch, shapes
+from ownvision.api.routes import Call
+from ownvision.api.uploads import check_room
+from ownvision.api.wire import Json
+from ownvision.domains import DOMAINS
+from ownvision.errors import OwnVisionError
+from ownvision.services import iterations, predictions, projects
+from ownvision.store.tables import Iteration, IterationTag, Project
+from ownvision.store.tables.base import now
+
+
+async def fetched(call: Call, url: str, cap: int) -> bytes:
+    """The image behind a URL.
+
+    Raises:
+        OwnVisionError: BadRequestImageUrl, BadRequestImageSizeBytes.
+    """
+    try:
+        return await fetch.fetch(call, url, cap)
+    except fetch.FetchFailed as error:
+        code = "BadRequestImageSizeBytes" if error.too_large else "BadRequestImageUrl"
+        raise OwnVisionError(code, f"The image can't be had from this URL. {error}") from None
+
+
+def published(
+    call: Call, project_id: str, name: str, kind: str, data: bytes, *, store: bool, application: str | None
+) -> Json:
+    """Predict with a published iteration of a project of that kind.
+
+    Raises:
+        OwnVisionError: NotFoundProject, NotFoundIteration, BadRequestOperationNotSupported, BadRequestImage….
+    """
+    with call.database.read() as session:
+        project = projects.get(session, call.account_id, project_id)
+        iteration = iterations.published(session, project, name)
+        if DOMAINS[iteration.domain_id].type != kind:
+            raise OwnVisionError("BadRequestOperationNotSupported", "Invalid project type for operation.")
+        tags = _tags(session, iteration)
+    return _predict(call, project, iteration, tags, data, store=store, application=application)
+
+
+def quick_test(call: Call, project_id: str, iteration_id: str | None, data: bytes, *, store: bool) -> Json:
+    """Predict with an iteration of a project, the newest trained one by default.
+
+    Raises:
+        OwnVisionError: NotFoundProject, NotFoundIteration, NotFoundProjectDefaultIteration,
+            BadRequestIterationIsNotTrained, BadRequestImage….
+    """
+    with call.database.read() as session:
+        project = projects.get(session, call.account_id, project_id)
+        if iteration_id is None:
+            trained = (row for row in iterations.all(session, project) if row.status == "Completed")
+            iteration = next(trained, None)
+            if iteration is None:
+                raise OwnVisionError("NotFoundProjectDefaultIteration", "The project has no trained iteration yet.")
+        else:
+            iteration = iterations.get(session, project, iteration_id)
+        if iteration.status != "Completed":
+            raise OwnVisionError("BadRequestIterationIsNotTrained", f"{iteration.name} is not trained.")
+        tags = _tags(session, iteration)
+    return _predict(call, project, iteration, tags, data, store=store, application=None)
+
+
+def _tags(session: Session, iteration: Iteration) -> list[IterationTag]:
+    return list(session.scalars(select(IterationTag).where(IterationTag.iteration_id == iteration.id)))
+
+
+def _predict(
+    call: Call,
+    project: Project,
+    iteration: Iteration,
+    tags: list[IterationTag],
+    data: bytes,
+    *,
+    store: bool,
+    application: str | None,
+) -> Json:
+    found, info = predictions.predict(call.components, iteration, tags, data)
+    created = now()
+    if store:
+        check_room(call)
+        row = predictions.store(
+            call.components, call.account_id, project, iteration, data, info, found, call.request_id, application
+        )
+        created = row.created
+    return Json(
+        {
+            "id": call.request_id,
+            "project": project.id,
+            "iteration": iteration.id,
+            "created": call.version.prediction_date(created),
+            "predictions": [shapes.prediction(item, call.version) for item in found],
+        }
+    )

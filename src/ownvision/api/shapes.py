@@ -1,0 +1,262 @@
+"""Rows as the wire shows them: keys in the original's order, empty lists left out where it leaves them out."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ownvision.api.routes import Call
+from ownvision.api.versions import Version
+from ownvision.api.wire import seconds, trimmed
+from ownvision.domains import DOMAINS
+from ownvision.domains import Domain as DomainRow
+from ownvision.learning.pixels import RESIZED_SIDE
+from ownvision.services import uris
+from ownvision.services.images import ImageView, RegionView
+from ownvision.services.intake import DUPLICATE, OK, Added
+from ownvision.services.regions import RegionEntry
+from ownvision.services.tags import TagView
+from ownvision.store.tables import Export, Image, Iteration, IterationTag, Prediction, Project
+
+Shape = dict[str, Any]
+_MEGABYTES = {"efficientnet_lite0": 14, "efficientnet_lite2": 20}
+
+
+def _cut(shape: Shape, model: str, version: Version) -> Shape:
+    for name in version.lacks.get(model, ()):
+        shape.pop(name, None)
+    return shape
+
+
+def domain(row: DomainRow, version: Version) -> Shape:
+    """A domain; its platforms are those that have an exporter."""
+    information = None
+    if row.exportable:
+        information = {
+            "estimatedModelSizeInMegabytes": _MEGABYTES[row.backbone],
+            "description": f"An EfficientNet-Lite model for {row.type}.",
+        }
+    shape = {
+        "id": row.id,
+        "name": row.name,
+        "type": row.type,
+        "exportable": row.exportable,
+        "enabled": row.enabled,
+        "exportablePlatforms": list(row.platforms),
+        "modelInformation": information,
+    }
+    return _cut(shape, "Domain", version)
+
+
+def project(call: Call, row: Project, thumbnail_image: str | None) -> Shape:
+    """A project."""
+    thumbnail = None
+    if thumbnail_image is not None:
+        thumbnail = call.uri(uris.image_path(row.id, thumbnail_image, uris.THUMBNAIL))
+    return {
+        "id": row.id,
+        "name": row.name,
+        "description": row.description,
+        "settings": {
+            "domainId": row.domain_id,
+            "classificationType": row.classification_type,
+            "targetExportPlatforms": row.target_export_platforms,
+            "useNegativeSet": True,
+            "detectionParameters": None,
+            "imageProcessingSettings": {"augmentationMethods": row.augmentation},
+        },
+        "created": seconds(row.created),
+        "lastModified": seconds(row.last_modified),
+        "thumbnailUri": thumbnail,
+        "drModeEnabled": False,
+        "status": "Succeeded",
+    }
+
+
+def tag(view: TagView) -> Shape:
+    """A tag."""
+    return {
+        "id": view.id,
+        "name": view.name,
+        "description": view.description,
+        "type": view.type,
+        "imageCount": view.image_count,
+    }
+
+
+def _carried(view: ImageView, named: bool) -> Shape:
+    shape: Shape = {}
+    if view.tags:
+        shape["tags"] = [
+            {"tagId": tag_id, "tagName": name if named else None, "created": trimmed(created)}
+            for tag_id, name, created in view.tags
+        ]
+    if view.regions:
+        shape["regions"] = [region(item, named) for item in view.regions]
+    return shape
+
+
+def _resized(call: Call, row: Image, original: str) -> str:
+    """The copy's address; the original's own where it is small enough, as in the original service."""
+    if max(row.width, row.height) <= RESIZED_SIDE:
+        return original
+    return call.uri(uris.image_path(row.project_id, row.id, uris.RESIZED))
+
+
+def image(call: Call, view: ImageView, *, named: bool = True) -> Shape:
+    """An image with what it carries; `named` is false in replies to creation, whose tag names are null."""
+    row = view.image
+    original = call.uri(uris.image_path(row.project_id, row.id, uris.ORIGINAL))
+    shape: Shape = {
+        "id": row.id,
+        "created": trimmed(row.created),
+        "width": row.width,
+        "height": row.height,
+        "resizedImageUri": _resized(call, row, original),
+        "thumbnailUri": call.uri(uris.image_path(row.project_id, row.id, uris.THUMBNAIL)),
+        "originalImageUri": original,
+        **_carried(view, named),
+    }
+    if view.metadata:
+        shape["metadata"] = view.metadata
+    return shape
+
+
+def region(view: RegionView, named: bool = True) -> Shape:
+    """A region of an image."""
+    return {
+        "regionId": view.id,
+        "tagName": view.tag_name if named else None,
+        "created": trimmed(view.created),
+        "tagId": view.tag_id,
+        "left": float(view.left),
+        "top": float(view.top),
+        "width": float(view.width),
+        "height": float(view.height),
+    }
+
+
+def region_entry(entry: RegionEntry) -> Shape:
+    """A region that was asked for and not made."""
+    box = entry.box
+    return {
+        "imageId": entry.image_id,
+        "tagId": box.tag_id,
+        "left": float(box.left),
+        "top": float(box.top),
+        "width": float(box.width),
+        "height": float(box.height),
+    }
+
+
+def added(call: Call, results: Sequence[Added]) -> Shape:
+    """What became of a batch of images; a duplicate, though no error, makes it not wholly successful."""
+    return {
+        "isBatchSuccessful": all(result.status == OK for result in results),
+        "images": [
+            {
+                "sourceUrl": result.source,
+                "status": call.version.statuses.get(result.status, result.status),
+                "image": None if result.view is None else image(call, result.view, named=result.status == DUPLICATE),
+            }
+            for result in results
+        ],
+    }
+
+
+def iteration(row: Iteration, version: Version) -> Shape:
+    """An iteration; what is known only after training is null or absent before."""
+    done = row.status == "Completed"
+    domain_row = DOMAINS[row.domain_id]
+    exportable = done and domain_row.exportable
+    shape: Shape = {
+        "id": row.id,
+        "name": row.name,
+        "status": row.status,
+        "created": seconds(row.created),
+        "lastModified": seconds(row.last_modified),
+    }
+    if row.trained_at is not None:
+        shape["trainedAt"] = seconds(row.trained_at)
+    shape |= {
+        "projectId": row.project_id,
+        "exportable": exportable,
+        "exportableTo": list(domain_row.platforms) if exportable else None,
+        "domainId": row.domain_id if done else None,
+        "classificationType": row.classification_type if done else None,
+        "trainingType": row.training_type,
+        "reservedBudgetInHours": row.reserved_budget_in_hours,
+        "trainingTimeInMinutes": math.ceil(row.training_seconds / 60),
+        "publishName": row.publish_name,
+        "originalPublishResourceId": row.publish_resource_id,
+        "customBaseModelInfo": row.custom_base_model,
+        "trainingErrorDetails": row.error,
+    }
+    return _cut(shape, "Iteration", version)
+
+
+def export(call: Call, row: Export, project_id: str) -> Shape:
+    """An export; its address once it is done."""
+    flavor = row.flavor or None
+    uri = None
+    if row.status == "Done":
+        uri = call.uri(uris.export_path(project_id, row.id, row.platform, flavor))
+    return {
+        "platform": row.platform,
+        "status": row.status,
+        "downloadUri": uri,
+        "flavor": flavor,
+        "newerVersionAvailable": False,
+    }
+
+
+def prediction(item: Mapping[str, Any], version: Version) -> Shape:
+    """One predicted tag, in the wire's order of keys."""
+    shape: Shape = {
+        "probability": float(item["probability"]),
+        "tagId": item["tagId"],
+        "tagName": item.get("tagName"),
+    }
+    if item.get("boundingBox") is not None:
+        shape["boundingBox"] = {side: float(item["boundingBox"][side]) for side in ("left", "top", "width", "height")}
+    shape["tagType"] = item.get("tagType")
+    return _cut(shape, "Prediction", version)
+
+
+def stored_prediction(call: Call, row: Prediction, tags: Mapping[str, IterationTag]) -> Shape:
+    """A stored prediction with its picture's addresses; names and types are the iteration's."""
+
+    def named(item: Mapping[str, Any]) -> Shape:
+        known = tags.get(item["tagId"])
+        name, kind = (known.name, known.type) if known is not None else (None, None)
+        return prediction({**item, "tagName": name, "tagType": kind}, call.version)
+
+    def uri(file: str) -> str:
+        return call.uri(uris.prediction_path(row.project_id, row.id, file))
+
+    return {
+        "resizedImageUri": uri(uris.RESIZED),
+        "thumbnailUri": uri(uris.THUMBNAIL),
+        "originalImageUri": uri(uris.ORIGINAL),
+        "domain": row.domain_id,
+        "id": row.id,
+        "project": row.project_id,
+        "iteration": row.iteration_id,
+        "created": call.version.prediction_date(row.created),
+        "predictions": [named(item) for item in row.predictions],
+    }
+
+
+def image_performance(call: Call, view: ImageView, predictions: Sequence[Mapping[str, Any]]) -> Shape:
+    """An image with what training predicted for it."""
+    row = view.image
+    original = call.uri(uris.image_path(row.project_id, row.id, uris.ORIGINAL))
+    return {
+        "predictions": [prediction(item, call.version) for item in predictions],
+        "id": row.id,
+        "created": trimmed(row.created),
+        "width": row.width,
+        "height": row.height,
+        "imageUri": _resized(call, row, original),
+        "thumbnailUri": call.uri(uris.image_path(row.project_id, row.id, uris.THUMBNAIL)),
+        **_carried(view, named=True),
+    }

@@ -1,0 +1,17 @@
+"""GetAccountInfo, which only v1.2 has: names, keys, quotas and what is used of them."""
+
+from ownvision.api import models
+from ownvision.api.routes import TheCall, operation, make_router
+from ownvision.api.versions import TRAINING
+from ownvision.api.wire import Json
+from ownvision.services import accounts
+
+router = make_router(TRAINING, "/customvision/v1.2/Training", tag="account", versioned=False)
+
+
+@operation(router, "GET", "/account", models.Account)
+def get_account_info(call: TheCall) -> Json:
+    """Get basic information about your account."""
+    with call.database.read() as session:
+        account = accounts.get(session, call.account_id)
+        return Json(accounts.info(session, call.components.keys, account))

@@ -1,0 +1,112 @@
+"""Projects, and the training of one."""
+
+from typing import Annotated
+
+from fastapi import Query
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from ownvision.api import models, shapes
+from ownvision.api.parameters import Flag, OptionalGuid, Platforms, ProjectId, at_most
+from ownvision.api.routes import Call, TheCall, operation, training
+from ownvision.api.wire import Json, empty
+from ownvision.services import accounts, projects
+from ownvision.services import training as trainings
+from ownvision.store.tables import Project
+
+router = training("projects")
+
+
+def _shape(call: Call, session: Session, row: Project) -> shapes.Shape:
+    return shapes.project(call, row, projects.thumbnail_image(session, row))
+
+
+@operation(router, "GET", "/projects", list[models.Project])
+def get_projects(call: TheCall) -> Json:
+    """Get your projects."""
+    with call.database.read() as session:
+        return Json([_shape(call, session, row) for row in projects.all(session, call.account_id)])
+
+
+@operation(router, "POST", "/projects", models.Project)
+def create_project(
+    call: TheCall,
+    name: str,
+    description: str | None = None,
+    domain_id: Annotated[OptionalGuid, Query(alias="domainId")] = None,
+    classification_type: Annotated[str | None, Query(alias="classificationType")] = None,
+    target_export_platforms: Platforms = [],  # noqa: B006: a query parameter's default
+    options: models.CreateProjectOptions | None = None,
+) -> Json:
+    """Create a project."""
+    with call.database.write() as session:
+        row = projects.create(
+            session,
+            call.components.keys,
+            accounts.get(session, call.account_id),
+            name=name,
+            description=description,
+            domain_id=domain_id,
+            classification_type=classification_type or None,
+            target_export_platforms=target_export_platforms,
+            limits=call.limits,
+        )
+        shape = _shape(call, session, row)
+    return Json(shape)
+
+
+@operation(router, "GET", "/projects/{projectId}", models.Project)
+def get_project(call: TheCall, project_id: ProjectId) -> Json:
+    """Get a specific project."""
+    with call.database.read() as session:
+        return Json(_shape(call, session, projects.get(session, call.account_id, project_id)))
+
+
+@operation(router, "PATCH", "/projects/{projectId}", models.Project)
+def update_project(call: TheCall, project_id: ProjectId, updated_project: models.ProjectChange) -> Json:
+    """Update a specific project."""
+    with call.database.write() as session:
+        row = projects.get(session, call.account_id, project_id, lock=True)
+        changes = updated_project.model_dump(by_alias=True, exclude_unset=True)
+        shape = _shape(call, session, projects.update(session, row, changes, call.limits))
+    return Json(shape)
+
+
+@operation(router, "DELETE", "/projects/{projectId}", None, status=(204,))
+def delete_project(call: TheCall, project_id: ProjectId) -> Response:
+    """Delete a specific project."""
+    with call.database.write() as session:
+        projects.delete(session, projects.get(session, call.account_id, project_id, lock=True))
+    return empty()
+
+
+@operation(router, "POST", "/projects/{projectId}/train", models.Iteration)
+def train_project(
+    call: TheCall,
+    project_id: ProjectId,
+    training_type: Annotated[str | None, Query(alias="trainingType")] = None,
+    reserved_budget_in_hours: Annotated[int, Query(alias="reservedBudgetInHours", ge=0, le=models.INT32)] = 0,
+    force_train: Annotated[Flag, Query(alias="forceTrain")] = False,
+    notification_email_address: Annotated[str | None, Query(alias="notificationEmailAddress")] = None,
+    training_parameters: models.TrainingParameters | None = None,
+) -> Json:
+    """Queues project for training."""
+    given = training_parameters or models.TrainingParameters()
+    selected = given.selected_tags or []
+    at_most(selected, 10 * call.limits.batch_tags, "selectedTags")
+    base = given.custom_base_model_info if "customBaseModelInfo" not in call.version.lacks["Iteration"] else None
+    with call.database.write() as session:
+        iteration = trainings.start(
+            session,
+            projects.lock(session, call.account_id, project_id),
+            training_type=training_type or None,
+            budget_hours=reserved_budget_in_hours,
+            force=force_train,
+            selected_tags=selected,
+            custom_base=None if base is None else base.model_dump(by_alias=True),
+            limits=call.limits,
+            tier=call.tier,
+            email=notification_email_address or None,
+        )
+        shape = shapes.iteration(iteration, call.version)
+    return Json(shape)

@@ -1,0 +1,58 @@
+"""One model in onnxruntime."""
+
+import json
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from ownvision.inference.nms import suppress
+from ownvision.learning import pixels
+from ownvision.learning.evaluate import Detections
+
+
+@dataclass(frozen=True)
+class Classification:
+    """A classifier's answer: probabilities float32 [T], in the order of the model's tags."""
+
+    probabilities: NDArray[np.float32]
+
+
+class Model:
+    """A stored model, ready to predict; safe to use from several threads.
+
+    Args:
+        onnx: The file, as `learning.graph` writes it.
+        threads: Of one run; 0: as many as there are cores.
+    """
+
+    def __init__(self, onnx: bytes, threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or os.cpu_count() or 1
+        # Cores are shared with the rest of the service: idle threads must sleep, not spin.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        self.task: str = metadata["ownvision.task"]
+        self.tag_ids: list[str] = json.loads(metadata["ownvision.tags"])
+        self.height, self.width = json.loads(metadata["ownvision.input"])
+        self.size = len(onnx)
+
+    def predict(self, data: bytes) -> Classification | Detections:
+        """Predict one encoded image; boxes come after suppression, best first.
+
+        Raises:
+            pixels.BadImage: It can't be decoded.
+        """
+        rgb = pixels.load(data, self.height, self.width)
+        outputs = self.session.run(None, {"image": rgb.transpose(2, 0, 1)[None].astype(np.float32)})
+        if self.task == "classification":
+            return Classification(outputs[0][0])
+        return suppress(outputs[0][0], outputs[1][0])
+
+
+def load(onnx: bytes, threads: int = 0) -> Model:
+    """Load a model."""
+    return Model(onnx, threads)

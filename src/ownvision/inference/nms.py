@@ -1,0 +1,44 @@
+"""From a detector's raw output to boxes: per-tag suppression, kept boxes refined by their neighbours' votes."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ownvision.learning.evaluate import Detections, iou
+
+SCORE, OVERLAP, VOTE = 0.005, 0.45, 0.65
+MAX_BOXES = 200
+_CANDIDATES = 400
+
+
+def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> Detections:
+    """Greedy non-maximum suppression per tag, with box voting (Gidaris and Komodakis 2015).
+
+    Args:
+        boxes: float32 [K, 4] left, top, width, height, relative.
+        scores: float32 [K, T].
+
+    Returns:
+        At most `MAX_BOXES`, best first.
+    """
+    found: list[tuple[float, int, NDArray[np.float64]]] = []
+    for tag in range(scores.shape[1]):
+        column = scores[:, tag]
+        order = np.argsort(-column, kind="stable")[:_CANDIDATES]
+        order = order[column[order] >= SCORE]
+        candidates, weights = boxes[order].astype(np.float64), column[order].astype(np.float64)
+        overlaps = iou(candidates, candidates)
+        alive = np.ones(len(order), bool)
+        for index in range(len(order)):
+            if alive[index]:
+                voters = overlaps[index] >= VOTE
+                found.append(
+                    (float(weights[index]), tag, np.average(candidates[voters], axis=0, weights=weights[voters]))
+                )
+                alive &= overlaps[index] < OVERLAP
+    found.sort(key=lambda one: (-one[0], one[1]))
+    found = found[:MAX_BOXES]
+    return Detections(
+        np.array([box for _, _, box in found], np.float32).reshape(-1, 4),
+        np.array([score for score, _, _ in found], np.float32),
+        np.array([tag for _, tag, _ in found], np.int64),
+    )

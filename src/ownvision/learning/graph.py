@@ -1,0 +1,190 @@
+"""Models as ONNX graphs, built node by node: what is served, measured and exported is this one file.
+
+Bytes are deterministic: names are numbered, nothing depends on time or on the order of a dict.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from ownvision.learning.pixels import PIXELS_VERSION
+
+# Old enough for every runtime that reads exports, new enough for all operators used.
+OPSET, IR_VERSION = 13, 8
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear head on an embedding, calibration folded in: ``softmax`` or ``sigmoid`` of x @ weights + bias.
+
+    Attributes:
+        weights: float32 [D, T].
+        bias: float32 [T].
+        kind: Which function turns scores into probabilities.
+    """
+
+    weights: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    kind: Literal["softmax", "sigmoid"]
+
+
+class Graph:
+    """Collects nodes and constants; each method adds a node and returns the name of its output."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def node(self, operator: str, inputs: Sequence[str], name: str | None = None, **attributes: Any) -> str:
+        """Add a node of one output."""
+        output = name or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
+        return output
+
+    def constant(self, array: NDArray[Any]) -> str:
+        """Add a constant."""
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def conv(
+        self,
+        x: str,
+        weight: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        *,
+        strides: int = 1,
+        pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+        groups: int = 1,
+    ) -> str:
+        """A convolution: weight [out, in / groups, k, k], bias [out], pads top, left, bottom, right."""
+        return self.node(
+            "Conv",
+            [x, self.constant(weight), self.constant(bias)],
+            kernel_shape=list(weight.shape[2:]),
+            strides=[strides, strides],
+            pads=list(pads),
+            group=groups,
+        )
+
+    def relu6(self, x: str) -> str:
+        """max(0, min(6, x))."""
+        return self.node("Clip", [x, self._scalar(0.0), self._scalar(6.0)])
+
+    def add(self, x: str, y: str) -> str:
+        """x + y."""
+        return self.node("Add", [x, y])
+
+    def sub(self, x: str, y: str) -> str:
+        """x - y."""
+        return self.node("Sub", [x, y])
+
+    def mul(self, x: str, y: str) -> str:
+        """x · y."""
+        return self.node("Mul", [x, y])
+
+    def flat_mean(self, x: str) -> str:
+        """Mean over the map: [N, C, H, W] → [N, C]."""
+        return self.node("Flatten", [self.node("GlobalAveragePool", [x])], axis=1)
+
+    def flat_max(self, x: str) -> str:
+        """Maximum over the map: [N, C, H, W] → [N, C]."""
+        return self.node("Flatten", [self.node("GlobalMaxPool", [x])], axis=1)
+
+    def flat_quarters(self, x: str, size: int) -> str:
+        """Means of the four quarters of a size × size map, overlapping by one where it is odd: → [N, 4C]."""
+        kernel = size // 2 + size % 2
+        pooled = self.node("AveragePool", [x], kernel_shape=[kernel, kernel], strides=[size - kernel, size - kernel])
+        return self.node("Flatten", [pooled], axis=1)
+
+    def concat(self, parts: Sequence[str], axis: int, name: str | None = None) -> str:
+        """Join along an axis."""
+        return self.node("Concat", parts, name, axis=axis)
+
+    def _scalar(self, value: float) -> str:
+        name = f"scalar_{value:g}"
+        if not any(constant.name == name for constant in self.constants):
+            self.constants.append(numpy_helper.from_array(np.array(value, np.float32), name))
+        return name
+
+    def model(
+        self,
+        *,
+        input_size: tuple[int, int],
+        outputs: Sequence[tuple[str, Sequence[int | str]]],
+        metadata: dict[str, str],
+    ) -> bytes:
+        """The finished file; its input is `image` [N, 3, height, width] float32, RGB 0 to 255."""
+        height, width = input_size
+        graph = helper.make_graph(
+            self.nodes,
+            "ownvision",
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, height, width])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in outputs],
+            self.constants,
+        )
+        model = helper.make_model(
+            graph, producer_name="ownvision", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        )
+        helper.set_model_props(model, dict(sorted(metadata.items())))
+        onnx.checker.check_model(model)
+        return model.SerializeToString(deterministic=True)
+
+
+def metadata(task: str, tag_ids: Sequence[str], backbone: str, input_size: tuple[int, int]) -> dict[str, str]:
+    """What every stored model says of itself: task, tags by id, backbone, preprocessing, input size."""
+    return {
+        "ownvision.task": task,
+        "ownvision.tags": json.dumps(list(tag_ids)),
+        "ownvision.backbone": backbone,
+        "ownvision.pixels": f"stretch-{PIXELS_VERSION}",
+        "ownvision.input": json.dumps(list(input_size)),
+    }
+
+
+def _features(graph: Graph, backbone: str) -> str:
+    """Mean and maximum of the maps of stages 2 to 7, means of the last map's quarters, mean of the head's map."""
+    from ownvision.learning.backbones import BACKBONES
+    from ownvision.learning.backbones.efficientnet_lite import network, stages
+
+    size = BACKBONES[backbone].input_size
+    maps, head = stages(graph, backbone, network(backbone), "image", size)
+    parts = [pooled for map in maps[1:] for pooled in (graph.flat_mean(map), graph.flat_max(map))]
+    parts += [graph.flat_quarters(maps[-1], -(-size // 32)), graph.flat_mean(head)]
+    return graph.concat(parts, 1, "embedding")
+
+
+def embedder(backbone: str) -> bytes:
+    """The backbone alone: output `embedding` [N, D] float32."""
+    from ownvision.learning.backbones import BACKBONES
+
+    graph = Graph()
+    _features(graph, backbone)
+    size = (BACKBONES[backbone].input_size,) * 2
+    return graph.model(
+        input_size=size, outputs=[("embedding", ["N", "D"])], metadata=metadata("embedding", [], backbone, size)
+    )
+
+
+def classifier(backbone: str, head: Head, tag_ids: Sequence[str]) -> bytes:
+    """Backbone and head: output `probabilities` [N, T], one column per tag id."""
+    from ownvision.learning.backbones import BACKBONES
+
+    graph = Graph()
+    scores = graph.node("Gemm", [_features(graph, backbone), graph.constant(head.weights), graph.constant(head.bias)])
+    if head.kind == "softmax":
+        graph.node("Softmax", [scores], "probabilities", axis=1)
+    else:
+        graph.node("Sigmoid", [scores], "probabilities")
+    size = (BACKBONES[backbone].input_size,) * 2
+    return graph.model(
+        input_size=size,
+        outputs=[("probabilities", ["N", len(tag_ids)])],
+        metadata=metadata("classification", tag_ids, backbone, size),
+    )
