@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from ownvision.client import ClientError
 from ownvision.client import commands as client_commands
@@ -95,10 +93,9 @@ def doctor(data: Data = None, as_json: AsJson = False) -> None:
 @app.command(rich_help_panel=RUN)
 def domains() -> None:
     """List the domains: what a project can start from."""
-    table = Table("type", "name", "id", "backbone", "export")
     for domain in sorted(DOMAINS.values(), key=lambda row: row.type):
-        table.add_row(domain.type, domain.name, domain.id, domain.backbone, ", ".join(domain.platforms) or "–")
-    Console().print(table)
+        exports = ", ".join(domain.platforms) or "no export"
+        typer.echo(f"{domain.id}  {domain.type:<16}{domain.name:<24}{domain.backbone:<20}{exports}")
 
 
 @account_app.command("show")
@@ -161,11 +158,9 @@ def account_list(data: Data = None) -> None:
     """List the accounts."""
     from ownvision.services import accounts
 
-    table = Table("user name", "e-mail", "tier", "created", "id")
     with _installation(data) as components, components.database.read() as session:
         for row in accounts.all(session):
-            table.add_row(row.user_name, row.email, row.tier, f"{row.created:%Y-%m-%d %H:%M}", row.id)
-    Console().print(table)
+            typer.echo(f"{row.id}  {row.created:%Y-%m-%d}  {row.tier:<10} {row.user_name} <{row.email}>")
 
 
 @account_app.command("rotate-key")

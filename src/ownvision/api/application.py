@@ -6,12 +6,12 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 import ownvision
-from ownvision.api import errors, files, health, middleware, own, prediction
+from ownvision.api import errors, files, health, middleware, models, own, prediction
 from ownvision.api.limits import Rates
 from ownvision.api.metrics import Metrics
-from ownvision.api.routes import api_names
 from ownvision.api.training import account, domains, exports, images, iterations, predictions, projects, regions, tags
-from ownvision.api.versions import TRAINING
+from ownvision.api.versions import PREDICTION, TRAINING, names
+from ownvision.limits import Limits
 from ownvision.services.components import Components
 
 _ROUTERS: tuple[APIRouter, ...] = (
@@ -60,13 +60,23 @@ def _documentation(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes, openapi_version="3.1.0"
         )
+        # The one body that is not parsed by the framework, since it streams.
+        batch = models.ImageFileCreateBatch.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas = document["components"]["schemas"]
+        schemas |= {**batch.pop("$defs"), "ImageFileCreateBatch": batch, **schemas}
+        limits: Limits = app.state.components.settings.limits
         for path, item in document["paths"].items():
             for operation in item.values():
                 for parameter in operation.get("parameters", ()):
-                    if parameter["name"] == "version":
-                        api = TRAINING if "/training" in path else "prediction"
-                        parameter["schema"] = {"type": "string", "enum": api_names()[api]}
-                    elif parameter["schema"].get("type") == "array":
-                        parameter |= {"style": "form", "explode": False}
+                    _describe(parameter, path, limits)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _describe(parameter: dict[str, Any], path: str, limits: Limits) -> None:
+    if parameter["name"] == "version":
+        parameter["schema"] = {"type": "string", "enum": names(TRAINING if "/training" in path else PREDICTION)}
+    elif parameter["name"] == "take":
+        parameter["schema"]["maximum"] = limits.page
+    elif parameter["schema"].get("type") == "array":
+        parameter |= {"style": "form", "explode": False}

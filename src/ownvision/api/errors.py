@@ -120,7 +120,8 @@ def _other(request: Request, error: HTTPException) -> Response:
             answer = empty()
             answer.headers["Allow"] = allowed
             return answer
-        return Json({"statusCode": 405, "message": "Method not allowed"}, 405, headers={"Allow": allowed})
+        message = f"This address takes {allowed}, not {request.method}."
+        return Json({"code": "BadRequestNotSupported", "message": message}, 405, headers={"Allow": allowed})
     return Json({"code": "BadRequest", "message": "The request can't be read."}, error.status_code)
 
 

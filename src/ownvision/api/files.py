@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from urllib.parse import parse_qs
 
@@ -10,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response, StreamingResponse
 
+from ownvision.api.models import CustomVisionError
 from ownvision.api.routes import Route
 from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
@@ -21,7 +23,11 @@ from ownvision.store.keys import KeyMissing
 from ownvision.store.tables import Export, Image, Iteration, Prediction
 from ownvision.store.tables.base import now
 
-router = APIRouter(route_class=Route, tags=["files"])
+router = APIRouter(
+    route_class=Route,
+    tags=["files"],
+    responses={"default": {"model": CustomVisionError, "description": "There is nothing at this address."}},
+)
 _STEP = 1 << 20
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 _GONE = OwnVisionError("NotFound", "There is nothing at this address any more.")
@@ -108,10 +114,8 @@ def _made(components: Components, resource: Resource) -> str:
     derived = pixels.derive(components.blobs.read(resource.prefix + uris.ORIGINAL))
     for name, data in ((uris.THUMBNAIL, derived.thumbnail), (uris.RESIZED, derived.resized)):
         if data is not None:
-            try:
+            with suppress(BlobExists):  # another request made it meanwhile
                 components.blobs.put_new(resource.prefix + name, data, durable=False)
-            except BlobExists:
-                pass  # another request made it meanwhile
     made = resource.file == uris.THUMBNAIL or derived.resized is not None
     return resource.file if made else uris.ORIGINAL
 

@@ -3,12 +3,11 @@
 from typing import Annotated, Any
 
 from fastapi import Path
-from pydantic import BaseModel
 from sqlalchemy import select
 
-from ownvision.api.models import Guid
+from ownvision.api.models import Guid, Wire
 from ownvision.api.parameters import ProjectId
-from ownvision.api.routes import TheCall, operation, make_router
+from ownvision.api.routes import TheCall, make_router, operation
 from ownvision.api.versions import TRAINING
 from ownvision.api.wire import Json, seconds
 from ownvision.errors import OwnVisionError
@@ -21,7 +20,7 @@ JobId = Annotated[Guid, Path(alias="jobId")]
 ImageId = Annotated[Guid, Path(alias="imageId")]
 
 
-class JobState(BaseModel):
+class JobState(Wire):
     """A job and how far it is."""
 
     id: Guid
@@ -35,12 +34,12 @@ class JobState(BaseModel):
     finished: str | None
 
 
-class ImageRecord(BaseModel):
+class ImageRecord(Wire):
     """What is kept of an image beside what the original shows."""
 
     id: Guid
-    fileName: str | None  # noqa: N815: as on the wire
-    uploadedBy: str | None  # noqa: N815
+    file_name: str | None
+    uploaded_by: str | None
     format: str
     size: int
     sha256: str

@@ -5,7 +5,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ownvision.api import models, predicting, uploads
 from ownvision.api.parameters import Application, ProjectId, PublishedName
-from ownvision.api.routes import Call, TheCall, operation, make_router
+from ownvision.api.routes import Call, TheCall, make_router, operation
 from ownvision.api.spool import Spool
 from ownvision.api.versions import PREDICTION
 from ownvision.api.wire import Json

@@ -10,13 +10,13 @@ from fastapi import APIRouter, Depends, Path, Request, Security
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import Scope
 
 from ownvision.api import auth, models
 from ownvision.api.errors import unknown_path, unsupported_media
-from ownvision.api.versions import ACCOUNT, PREDICTION, TRAINING, VERSIONS, Version, names
+from ownvision.api.versions import ACCOUNT, PREDICTION, TRAINING, VERSIONS, Version
 from ownvision.limits import TIERS, Limits, Tier
 from ownvision.services import uris
 from ownvision.services.components import Components
@@ -184,7 +184,7 @@ def operation(
             operation_id="".join(part.capitalize() for part in function.__name__.split("_")),
             summary=(function.__doc__ or "").partition("\n")[0],
             response_model=None,
-            response_class=Response if returns is None else _described(),
+            response_class=Response if returns is None else JSONResponse,
             status_code=status[0],
             responses={code: dict(described) for code in status},
             openapi_extra=None if body is None else {"requestBody": body},
@@ -192,14 +192,3 @@ def operation(
         return function
 
     return add
-
-
-def _described() -> type[Response]:
-    from starlette.responses import JSONResponse
-
-    return JSONResponse
-
-
-def api_names() -> dict[str, list[str]]:
-    """The versions each API is served in, for the documentation."""
-    return {api: names(api) for api in (TRAINING, PREDICTION)}

@@ -48,7 +48,7 @@ class Spool:
             return lambda: kept
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115: closed with the spool
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the spool
             self._file.write(data)
             self._file.flush()
         except OSError:

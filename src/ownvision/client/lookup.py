@@ -18,9 +18,9 @@ def local_account(data: Path) -> dict[str, Any]:
     from ownvision.services.components import open_components
     from ownvision.settings import Settings
 
-    if not data.is_dir():
+    if not (data / "keys").is_dir():
         raise ClientError(f"There is no installation in {data}; start it with `ownvision serve --data {data}`.")
-    components = open_components(Settings(data=data))
+    components = open_components(Settings.model_validate({"data": data}))
     try:
         with components.database.read() as session:
             return accounts.describe(session, components.keys, accounts.named(session, None))

@@ -102,9 +102,7 @@ def _free_place(
 ) -> tuple[int, int] | None:
     for _ in range(50):
         left, top = int(random.integers(0, SCENE[0] - side)), int(random.integers(0, SCENE[1] - side))
-        if all(
-            left + side < x or x + other < left or top + side < y or y + other < top for x, y, other in taken
-        ):
+        if all(left + side < x or x + other < left or top + side < y or y + other < top for x, y, other in taken):
             return left, top
     return None
 

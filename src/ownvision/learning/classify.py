@@ -8,6 +8,7 @@ Guo et al. 2017; per tag: Platt 1999), and are kept with the iteration.
 Folds follow each image's key (its SHA-256), never its place: the same images give the same model in any order.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -38,13 +39,11 @@ class ClassifierFit:
         head: Fitted on all images, calibration folded in.
         out_of_fold: float32 [N, T], calibrated probabilities from models that never saw the image.
         folds: int64 [N], which fold each image was held out in.
-        shrinkage: The chosen one, 0 to 1.
     """
 
     head: Head
     out_of_fold: Floats
     folds: NDArray[np.int64]
-    shrinkage: float
 
 
 class Embedder:
@@ -91,6 +90,7 @@ def fit(
     *,
     multilabel: bool,
     keys: Sequence[bytes],
+    blocks: Sequence[int] = (),
     progress: Callable[[float], None] = lambda _: None,
 ) -> ClassifierFit:
     """Fit a head on embeddings.
@@ -100,6 +100,7 @@ def fit(
         labels: bool [N, T]; with `multilabel=False` exactly one per row.
         multilabel: Independent probabilities per tag, or ones that sum to one.
         keys: The images' SHA-256, which decide order and folds.
+        blocks: Lengths of one or two groups of features that are fitted apart and mixed (`Backbone.blocks`).
         progress: Told the share done, 0 to 1.
 
     Returns:
@@ -111,11 +112,46 @@ def fit(
     if not len(labels) or (not multilabel and labels.shape[1] < 2):
         raise ValueError("A classifier needs images, and two tags to tell apart.")
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
-    x = np.asarray(embeddings[order], np.float32)
     y = labels[order]
+    folds = assign_folds(y)
+    bounds = [0, *np.cumsum(blocks or [embeddings.shape[1]])]
+    parts = [
+        _fit_block(np.asarray(embeddings[order, start:end], np.float32), y, folds, multilabel, progress)
+        for start, end in itertools.pairwise(bounds)
+    ]
+    mixes = _MIXES if len(parts) == 2 else ((1.0,),)
+    logits = [sum(share * part.logits for share, part in zip(mix, parts, strict=True)) for mix in mixes]
+    losses = [_loss(_cross_calibrated(one, y, folds, multilabel), y, multilabel) for one in logits]
+    best = int(np.argmin(losses))
+    slope, offset = _calibration(logits[best], y, multilabel)
+    weights = np.concatenate([share * part.weights for share, part in zip(mixes[best], parts, strict=True)]) * slope
+    bias = sum(share * part.bias for share, part in zip(mixes[best], parts, strict=True)) * slope + offset
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    progress(1.0)
+    probabilities = _cross_calibrated(logits[best], y, folds, multilabel)
+    head = Head(weights.astype(np.float32), bias.astype(np.float32), "sigmoid" if multilabel else "softmax")
+    return ClassifierFit(head, probabilities[back], folds[back])
+
+
+# How much of the early and of the late layers' opinion: the early ones know drawings and digits, the late ones things.
+_MIXES = ((0.5, 0.5), (0.25, 0.75), (0.75, 0.25), (0.0, 1.0), (1.0, 0.0))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One block of features' opinion: out-of-fold logits [N, T], and the head that gives them."""
+
+    logits: Floats
+    weights: Floats
+    bias: Floats
+
+
+def _fit_block(
+    x: Floats, y: Bools, folds: NDArray[np.int64], multilabel: bool, progress: Callable[[float], None]
+) -> _Block:
     center, scale = x.mean(0), x.std(0) + 1e-6
     x = (x - center) / scale
-    folds = assign_folds(y)
     candidates = _SHRINKAGES if len(x) <= _MANY_IMAGES else _SHRINKAGES[1:2]
     scores = np.zeros((len(candidates), *y.shape), np.float32)
     solve = _Discriminant(x, y, within=not multilabel)
@@ -123,23 +159,13 @@ def fit(
         held_out = folds == number
         for row, (weights, bias) in enumerate(solve.without(held_out, candidates)):
             scores[row][held_out] = x[held_out] @ weights + bias
-        progress((number + 1) / (folds.max() + 2))
+        progress(0.9 * (number + 1) / (folds.max() + 1))
     losses = [_loss(_cross_calibrated(one, y, folds, multilabel), y, multilabel) for one in scores]
     best = int(np.argmin(losses))
     ((weights, bias),) = solve.without(np.zeros(len(x), bool), candidates[best : best + 1])
     slope, offset = _calibration(scores[best], y, multilabel)
-    weights, bias = weights * slope, bias * slope + offset
-    folded = weights / scale[:, None]
-    head = Head(
-        folded.astype(np.float32),
-        (bias - center @ folded).astype(np.float32),
-        "sigmoid" if multilabel else "softmax",
-    )
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    progress(1.0)
-    probabilities = _cross_calibrated(scores[best], y, folds, multilabel)
-    return ClassifierFit(head, probabilities[back].astype(np.float32), folds[back], candidates[best])
+    folded = weights * slope / scale[:, None]
+    return _Block(scores[best] * slope + offset, folded, bias * slope + offset - center @ folded)
 
 
 def assign_folds(labels: Bools) -> NDArray[np.int64]:

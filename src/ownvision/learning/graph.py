@@ -97,10 +97,11 @@ class Graph:
         """Maximum over the map: [N, C, H, W] → [N, C]."""
         return self.node("Flatten", [self.node("GlobalMaxPool", [x])], axis=1)
 
-    def flat_quarters(self, x: str, size: int) -> str:
-        """Means of the four quarters of a size × size map, overlapping by one where it is odd: → [N, 4C]."""
-        kernel = size // 2 + size % 2
-        pooled = self.node("AveragePool", [x], kernel_shape=[kernel, kernel], strides=[size - kernel, size - kernel])
+    def flat_grid(self, x: str, size: int, cells: int) -> str:
+        """Means over a grid of cells × cells of a size × size map, overlapping where need be: → [N, C·cells²]."""
+        stride = size // cells
+        kernel = size - stride * (cells - 1)
+        pooled = self.node("AveragePool", [x], kernel_shape=[kernel, kernel], strides=[stride, stride])
         return self.node("Flatten", [pooled], axis=1)
 
     def concat(self, parts: Sequence[str], axis: int, name: str | None = None) -> str:
@@ -149,14 +150,17 @@ def metadata(task: str, tag_ids: Sequence[str], backbone: str, input_size: tuple
 
 
 def _features(graph: Graph, backbone: str) -> str:
-    """Mean and maximum of the maps of stages 2 to 7, means of the last map's quarters, mean of the head's map."""
+    """Early layers: the maps of stages 1 to 3 on a grid of 4 × 4. Late layers: stages 4, 5 and 7 on 2 × 2, mean and
+    maximum of stage 6, the mean of the head's map."""
     from ownvision.learning.backbones import BACKBONES
     from ownvision.learning.backbones.efficientnet_lite import network, stages
 
     size = BACKBONES[backbone].input_size
     maps, head = stages(graph, backbone, network(backbone), "image", size)
-    parts = [pooled for map in maps[1:] for pooled in (graph.flat_mean(map), graph.flat_max(map))]
-    parts += [graph.flat_quarters(maps[-1], -(-size // 32)), graph.flat_mean(head)]
+    sides = [-(-size // stride) for stride in (2, 4, 8, 16, 16, 32, 32)]
+    parts = [graph.flat_grid(maps[stage], sides[stage], 4) for stage in (0, 1, 2)]
+    parts += [graph.flat_grid(maps[stage], sides[stage], 2) for stage in (3, 4, 6)]
+    parts += [graph.flat_mean(maps[5]), graph.flat_max(maps[5]), graph.flat_mean(head)]
     return graph.concat(parts, 1, "embedding")
 
 

@@ -1,7 +1,7 @@
 """GetAccountInfo, which only v1.2 has: names, keys, quotas and what is used of them."""
 
 from ownvision.api import models
-from ownvision.api.routes import TheCall, operation, make_router
+from ownvision.api.routes import TheCall, make_router, operation
 from ownvision.api.versions import TRAINING
 from ownvision.api.wire import Json
 from ownvision.services import accounts

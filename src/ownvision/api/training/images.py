@@ -201,9 +201,7 @@ async def create_images_from_files(call: TheCall, request: Request, project_id: 
         return await _add(call, project_id, pictures, batch.tag_ids or [], batch.metadata)
 
 
-@operation(
-    router, "POST", "/projects/{projectId}/images/urls", models.ImageCreateSummary, status=(200, 207)
-)
+@operation(router, "POST", "/projects/{projectId}/images/urls", models.ImageCreateSummary, status=(200, 207))
 async def create_images_from_urls(call: TheCall, project_id: ProjectId, batch: models.ImageUrlCreateBatch) -> Json:
     """Add the provided images urls to the set of training images."""
     entries = given(batch.images, "images", "BadRequestImageBatch")
@@ -225,12 +223,8 @@ async def create_images_from_urls(call: TheCall, project_id: ProjectId, batch: m
         return await _add(call, project_id, pictures, batch.tag_ids or [], batch.metadata)
 
 
-@operation(
-    router, "POST", "/projects/{projectId}/images/predictions", models.ImageCreateSummary, status=(200, 207)
-)
-def create_images_from_predictions(
-    call: TheCall, project_id: ProjectId, batch: models.ImageIdCreateBatch
-) -> Json:
+@operation(router, "POST", "/projects/{projectId}/images/predictions", models.ImageCreateSummary, status=(200, 207))
+def create_images_from_predictions(call: TheCall, project_id: ProjectId, batch: models.ImageIdCreateBatch) -> Json:
     """Add the specified predicted images to the set of training images."""
     entries = given(batch.images, "images", "BadRequestPredictionIdsMissing")
     at_most(entries, call.limits.batch_images, "predictions", "BadRequestPredictionIdsExceededCount")
@@ -264,8 +258,8 @@ def delete_images(
         erased = images.delete_images(
             session, project, None if all_images else image_ids, all_iterations=all_iterations
         )
-    # Ids that are gone from everywhere are noted where a restored backup will find them.
-    call.components.keys.journal("image", erased)
+        # Ids that are gone from everywhere are noted where a restored backup will find them.
+        call.components.keys.journal("image", erased)
     return empty(202 if all_images or all_iterations else 204)
 
 

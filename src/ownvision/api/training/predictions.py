@@ -72,5 +72,5 @@ def delete_prediction(call: TheCall, project_id: ProjectId, ids: PredictionIds) 
     at_most(given(ids, "ids", "BadRequestPredictionIdsMissing"), limit, "ids", "BadRequestPredictionIdsExceededCount")
     with call.database.write() as session:
         predictions.delete(session, projects.get(session, call.account_id, project_id, lock=True), ids)
-    call.components.keys.journal("prediction", ids)
+        call.components.keys.journal("prediction", ids)
     return empty()

@@ -15,6 +15,7 @@ from ownvision.services import training as trainings
 from ownvision.store.tables import Project
 
 router = training("projects")
+_NONE: list[str] = []
 
 
 def _shape(call: Call, session: Session, row: Project) -> shapes.Shape:
@@ -35,7 +36,7 @@ def create_project(
     description: str | None = None,
     domain_id: Annotated[OptionalGuid, Query(alias="domainId")] = None,
     classification_type: Annotated[str | None, Query(alias="classificationType")] = None,
-    target_export_platforms: Platforms = [],  # noqa: B006: a query parameter's default
+    target_export_platforms: Platforms = _NONE,
     options: models.CreateProjectOptions | None = None,
 ) -> Json:
     """Create a project."""

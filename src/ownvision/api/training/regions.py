@@ -38,9 +38,7 @@ def delete_image_tags(call: TheCall, project_id: ProjectId, image_ids: ImageIds,
     return empty()
 
 
-@operation(
-    router, "POST", "/projects/{projectId}/images/regions", models.ImageRegionCreateSummary, status=(200, 207)
-)
+@operation(router, "POST", "/projects/{projectId}/images/regions", models.ImageRegionCreateSummary, status=(200, 207))
 def create_image_regions(call: TheCall, project_id: ProjectId, batch: models.ImageRegionCreateBatch) -> Json:
     """Create a set of image regions."""
     wanted = given(batch.regions, "regions")

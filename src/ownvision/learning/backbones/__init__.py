@@ -28,6 +28,7 @@ class Backbone:
         weights: Where its weights file lies.
         sha256: Of that file; nothing else is loaded.
         input_size: Side of its square input, pixels.
+        blocks: How many features come from the early and from the late layers.
         repeats: Blocks per stage (EfficientNet-Lite; Tan and Le 2019, arXiv:1905.11946).
         mean: Per channel RGB, of 0 to 255.
         std: Per channel RGB, of 0 to 255.
@@ -39,6 +40,7 @@ class Backbone:
     sha256: str
     input_size: int
     repeats: tuple[int, ...]
+    blocks: tuple[int, int]
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     licence: str = "Apache-2.0"
@@ -60,6 +62,7 @@ BACKBONES: dict[str, Backbone] = {
             "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
             224,
             (1, 2, 2, 3, 3, 4, 1),
+            (1280, 3712),
         ),
         Backbone(
             "efficientnet_lite2",
@@ -67,6 +70,7 @@ BACKBONES: dict[str, Backbone] = {
             "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
             260,
             (1, 3, 3, 4, 4, 5, 1),
+            (1408, 3936),
         ),
     )
 }
