@@ -15,6 +15,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import httpcore
 import httpx
 
+from ownvision.api import files
 from ownvision.api.routes import Call
 from ownvision.errors import OwnVisionError
 from ownvision.services import uris
@@ -99,6 +100,8 @@ def _own_bytes(call: Call, url: str, cap: int) -> bytes:
     path = parts.path.removeprefix(base) if base else parts.path
     try:
         resource = uris.resolve(call.components, path, parts.query)
+        with call.database.read() as session:
+            files.media_type(session, resource)
         # `resized` may not be made yet, and for learning the original is better anyway.
         key = resource.prefix + (uris.ORIGINAL if resource.kind != "export" else resource.file)
         if call.components.blobs.size(key) > cap:

@@ -61,7 +61,7 @@ def _answer(request: Request) -> Response:
     path, query = request.scope["path"], request.url.query
     resource = uris.resolve(components, path, query)
     with components.database.read() as session:
-        media = _media_type(session, resource)
+        media = media_type(session, resource)
     tag = f'"{resource.object_id}-{resource.file}"'
     headers = {"ETag": tag, "Cache-Control": _caching(query), "Accept-Ranges": "bytes"}
     if tag in request.headers.get("if-none-match", ""):
@@ -79,8 +79,12 @@ def _answer(request: Request) -> Response:
     return _ranged(components, request, key, size, media, headers)
 
 
-def _media_type(session: Session, resource: Resource) -> str:
-    """The type of what is there; that the row is there decides, whatever bytes a sweeper has yet to remove."""
+def media_type(session: Session, resource: Resource) -> str:
+    """The type of what is there; that the row is there decides, whatever bytes a sweeper has yet to remove.
+
+    Raises:
+        OwnVisionError: NotFound.
+    """
     if resource.kind == "image":
         format = session.scalar(
             select(Image.format).where(Image.id == resource.object_id, Image.project_id == resource.project_id)

@@ -1,5 +1,6 @@
 """One route per operation: matched whatever the path's case, guarded before anything of the body is read."""
 
+import json
 import re
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from starlette.types import Scope
 from ownvision.api import auth, models
 from ownvision.api.errors import unknown_path, unsupported_media
 from ownvision.api.versions import ACCOUNT, PREDICTION, TRAINING, VERSIONS, Version
+from ownvision.api.wire import loads
 from ownvision.limits import TIERS, Limits, Tier
 from ownvision.services import uris
 from ownvision.services.components import Components
@@ -73,6 +75,16 @@ class Route(APIRoute):
         return match, child
 
 
+class _StrictRequest(Request):
+    """A request whose JSON is read as everywhere here."""
+
+    async def json(self) -> Any:
+        try:
+            return loads(await self.body())
+        except ValueError as error:
+            raise json.JSONDecodeError(str(error), "", 0) from None
+
+
 class _Guarded(Route):
     """A route of one API: version known, key right, rate kept, and only then the body."""
 
@@ -92,6 +104,7 @@ class _Guarded(Route):
             request.app.state.rates.check(caller.key_id, caller.tier, self.operation_id or "", version)
             if self.body_field is not None:
                 _check_media(request)
+                request = _StrictRequest(request.scope, request.receive)
             request.state.call = Call(
                 components, caller, version, request.state.request_id, str(request.base_url).rstrip("/")
             )

@@ -6,7 +6,6 @@ read as it streams, each picture against its own cap: one too large is thrown aw
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +20,7 @@ from ownvision.api.errors import too_large, unsupported_media
 from ownvision.api.long_strings import LongStrings, unescaped
 from ownvision.api.routes import Call
 from ownvision.api.spool import Spool, check_space
+from ownvision.api.wire import loads
 from ownvision.errors import OwnVisionError
 from ownvision.services.intake import OK, Picture
 from ownvision.services.regions import Box
@@ -157,7 +157,7 @@ def _parsed(text: bytes) -> models.ImageFileCreateBatch:
     if not text.strip():
         raise OwnVisionError("BadRequestRequiredParamIsNull", "The body is missing: it is an ImageFileCreateBatch.")
     try:
-        return models.ImageFileCreateBatch.model_validate(json.loads(text))
+        return models.ImageFileCreateBatch.model_validate(loads(text))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"

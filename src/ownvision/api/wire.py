@@ -69,6 +69,19 @@ def _pieces(value: Any) -> Iterator[str]:
         yield json.dumps(value)
 
 
+def loads(text: bytes) -> Any:
+    """A JSON text's value.
+
+    Raises:
+        ValueError: It is no JSON, or holds half a character, which no database stores.
+        RecursionError: It is nested too deep.
+    """
+    value = json.loads(text)
+    if b"\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 class Json(Response):
     """A JSON answer in the original's form."""
 

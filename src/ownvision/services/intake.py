@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
 from ownvision.limits import TIERS, Limits
-from ownvision.services import accounts, images, projects, regions, training
+from ownvision.services import accounts, images, projects, regions
 from ownvision.services.components import Components
+from ownvision.services.embedding import ensure_embedding
 from ownvision.services.images import ImageView
 from ownvision.services.regions import Box
 from ownvision.store import ledger
@@ -249,7 +250,7 @@ def _record(
     ]
     ledger.doom(session, [prefix for prefix in unused if prefix not in kept])
     if live:
-        training.ensure_embedding(session, project)
+        ensure_embedding(session, project)
     session.flush()
     made = [image for _, _, image in results if image is not None]
     shown = {

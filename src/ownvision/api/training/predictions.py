@@ -56,7 +56,7 @@ def query_predictions(call: TheCall, project_id: ProjectId, query: models.Predic
     """Get images that were sent to your prediction endpoint."""
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
-        token, rows = predictions.query(session, project, query.model_dump(by_alias=True))
+        token, rows = predictions.query(session, project, query.model_dump(mode="json", by_alias=True))
         of_iterations = {row.iteration_id for row in rows}
         tags: dict[str, dict[str, IterationTag]] = {iteration_id: {} for iteration_id in of_iterations}
         for tag in session.scalars(select(IterationTag).where(IterationTag.iteration_id.in_(of_iterations))):

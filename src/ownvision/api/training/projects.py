@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from ownvision.api import models, shapes
-from ownvision.api.parameters import Flag, OptionalGuid, Platforms, ProjectId, at_most
+from ownvision.api.parameters import Flag, OptionalGuid, Platforms, ProjectId
 from ownvision.api.routes import Call, TheCall, operation, training
 from ownvision.api.wire import Json, empty
 from ownvision.services import accounts, projects
@@ -93,17 +93,17 @@ def train_project(
 ) -> Json:
     """Queues project for training."""
     given = training_parameters or models.TrainingParameters()
-    selected = given.selected_tags or []
-    at_most(selected, 10 * call.limits.batch_tags, "selectedTags")
-    base = given.custom_base_model_info if "customBaseModelInfo" not in call.version.lacks["Iteration"] else None
+    # A version whose iterations do not show a base model does not take one either.
+    known = "customBaseModelInfo" not in call.version.lacks.get("Iteration", ())
+    base = given.custom_base_model_info if known else None
     with call.database.write() as session:
         iteration = trainings.start(
             session,
-            projects.lock(session, call.account_id, project_id),
+            projects.get(session, call.account_id, project_id, lock=True),
             training_type=training_type or None,
             budget_hours=reserved_budget_in_hours,
             force=force_train,
-            selected_tags=selected,
+            selected_tags=given.selected_tags or [],
             custom_base=None if base is None else base.model_dump(by_alias=True),
             limits=call.limits,
             tier=call.tier,

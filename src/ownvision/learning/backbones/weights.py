@@ -23,14 +23,24 @@ class _Storage:
     def __init__(self, dtype: np.dtype[Any], length: int) -> None:
         self.dtype = dtype
         self.length = length
-        self.tensors: list[tuple[_Tensor, int]] = []
+        self.tensors: list[_Tensor] = []
 
 
 class _Tensor:
-    def __init__(self, storage: _Storage, offset: int, shape: tuple[int, ...], *_: object) -> None:
-        self.shape = shape
+    def __init__(
+        self, storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: object
+    ) -> None:
+        self.offset, self.shape, self.stride = offset, shape, stride
         self.array: NDArray[Any] = np.empty(0)
-        storage.tensors.append((self, offset))
+        storage.tensors.append(self)
+
+    def fill(self, numbers: NDArray[Any]) -> None:
+        # Kernels ported from TensorFlow lie transposed: in plain order they are noise that still looks like weights.
+        last = self.offset + sum((side - 1) * step for side, step in zip(self.shape, self.stride, strict=True))
+        if self.offset < 0 or min(self.stride, default=0) < 0 or last >= len(numbers):
+            raise pickle.UnpicklingError("a tensor reaches beyond its numbers")
+        steps = [step * numbers.itemsize for step in self.stride]
+        self.array = np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, steps, writeable=False)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -85,8 +95,8 @@ def read(data: bytes) -> dict[str, NDArray[np.float32]]:
         storage = unpickler.storages[key]
         length = int.from_bytes(file.read(8), "little")
         numbers = np.frombuffer(file.read(length * storage.dtype.itemsize), storage.dtype)
-        for tensor, offset in storage.tensors:
-            tensor.array = numbers[offset : offset + int(np.prod(tensor.shape))].reshape(tensor.shape)
+        for tensor in storage.tensors:
+            tensor.fill(numbers)
     return {
         name: tensor.array.astype(np.float32)
         for name, tensor in state.items()

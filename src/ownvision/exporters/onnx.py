@@ -1,0 +1,153 @@
+"""The ONNX archive: the stored model with true metadata, labels, licence and a program that runs it."""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper
+
+from ownvision.domains import Domain
+
+EXPORTER_VERSION = "2.2"
+_TOLERANCE = 1e-4
+_PROPERTIES = "CustomVision.Preprocess."
+
+
+@dataclass(frozen=True)
+class Label:
+    """A tag as the iteration knew it."""
+
+    id: str
+    name: str
+    type: str
+
+
+def archive(
+    model: bytes,
+    *,
+    labels: Sequence[Label],
+    domain: Domain,
+    multilabel: bool,
+    iteration_id: str,
+    flavor: str | None,
+    exported: datetime,
+) -> bytes:
+    """The archive of a stored model.
+
+    Args:
+        model: The iteration's ONNX file.
+        labels: Its tags, in the order of its output.
+        domain: What it was trained on.
+        multilabel: Whether its probabilities are independent.
+        iteration_id: Named in the manifest.
+        flavor: None, ``ONNX10`` or ``ONNX12``; the file is the same.
+        exported: When.
+
+    Returns:
+        A zip of `model.onnx`, `labels.txt`, `cvexport.manifest`, `metadata_properties.json`, `LICENSE`, `README.md`,
+        `requirements.txt` and `python/predict.py`.
+
+    Raises:
+        ValueError: The exported file does not give the stored one's numbers.
+    """
+    properties = metadata_properties(model, multilabel=multilabel)
+    exported_model = _with_metadata(model, properties)
+    check_parity(model, exported_model)
+    manifest = {
+        "DomainType": domain.type,
+        "Platform": "ONNX",
+        "Flavor": flavor,
+        "ExporterVersion": EXPORTER_VERSION,
+        "ExportedDate": exported.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z"),
+        "IterationId": iteration_id,
+        "ModelFileName": "model.onnx",
+        "LabelFileName": "labels.txt",
+        "MetadataPropsFileName": "metadata_properties.json",
+        "ModelFileSHA1": hashlib.sha1(exported_model, usedforsecurity=False).hexdigest(),
+        "SchemaVersion": "1.0",
+    }
+    resources = files("ownvision.exporters") / "onnx_files"
+    entries = {
+        "model.onnx": exported_model,
+        "labels.txt": "\n".join(label.name for label in labels).encode(),
+        "cvexport.manifest": json.dumps(manifest, indent=1).encode(),
+        "metadata_properties.json": json.dumps(properties, indent=1).encode(),
+        "LICENSE": (resources / "LICENSE").read_bytes(),
+        "README.md": (resources / "README.md").read_bytes(),
+        "requirements.txt": (resources / "requirements.txt").read_bytes(),
+        "python/predict.py": (resources / "predict.py").read_bytes(),
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in entries.items():
+            entry = zipfile.ZipInfo(name, exported.astimezone(UTC).timetuple()[:6])
+            entry.compress_type = zipfile.ZIP_STORED if name == "model.onnx" else zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            file.writestr(entry, data)
+    return buffer.getvalue()
+
+
+def metadata_properties(model: bytes, *, multilabel: bool) -> dict[str, str]:
+    """The original's twenty properties, with what is true of this model."""
+    own = _own_metadata(model)
+    height, width = json.loads(own["ownvision.input"])
+    classification = own["ownvision.task"] == "classification"
+    kind = "ClassificationMultiLabel" if multilabel else "ClassificationMultiClass"
+    return {
+        "CustomVision.Metadata.AdditionalModelInfo": "",
+        "CustomVision.Metadata.Version": "1.2",
+        "CustomVision.Postprocess.Method": kind if classification else "NonMaxSuppression",
+        "CustomVision.Postprocess.Yolo.Biases": "[]",
+        "CustomVision.Postprocess.Yolo.NmsThreshold": "0.0" if classification else "0.45",
+        f"{_PROPERTIES}CropHeight": "0",
+        f"{_PROPERTIES}CropMethod": "NoCrop",
+        f"{_PROPERTIES}CropWidth": "0",
+        f"{_PROPERTIES}MaxDimension": "0",
+        f"{_PROPERTIES}MaxScale": "0.0",
+        f"{_PROPERTIES}MinDimension": "0",
+        f"{_PROPERTIES}MinScale": "0.0",
+        f"{_PROPERTIES}NormalizeMean": "[0.0, 0.0, 0.0]",
+        f"{_PROPERTIES}NormalizeStd": "[1.0, 1.0, 1.0]",
+        f"{_PROPERTIES}ResizeMethod": "Stretch",
+        f"{_PROPERTIES}TargetHeight": str(height),
+        f"{_PROPERTIES}TargetWidth": str(width),
+        "Image.BitmapPixelFormat": "Rgb8",
+        "Image.ColorSpaceGamma": "SRGB",
+        "Image.NominalPixelRange": "NominalRange_0_255",
+    }
+
+
+def check_parity(stored: bytes, exported: bytes) -> None:
+    """See that both files give the same numbers on a picture of noise.
+
+    Raises:
+        ValueError: They differ by more than 1e-4.
+    """
+    height, width = json.loads(_own_metadata(stored)["ownvision.input"])
+    image = np.random.default_rng(0).integers(0, 256, (1, 3, height, width)).astype(np.float32)
+    answers = [
+        onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, {"image": image})
+        for file in (stored, exported)
+    ]
+    worst = max(float(np.abs(a - b).max()) for a, b in zip(*answers, strict=True))
+    if worst > _TOLERANCE:
+        raise ValueError(f"The exported model's numbers are up to {worst:.2g} away from the stored model's.")
+
+
+def _own_metadata(model: bytes) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load_from_string(model).metadata_props}
+
+
+def _with_metadata(model: bytes, properties: dict[str, str]) -> bytes:
+    loaded = onnx.load_from_string(model)
+    own = {entry.key: entry.value for entry in loaded.metadata_props}
+    helper.set_model_props(loaded, dict(sorted({**own, **properties}.items())))
+    return bytes(loaded.SerializeToString(deterministic=True))

@@ -1,0 +1,31 @@
+"""What each kind of job does, and what its failure means for the thing it is about."""
+
+from collections.abc import Callable
+
+from sqlalchemy.orm import Session
+
+from ownvision.jobs.rows import Claim
+from ownvision.services import embedding, exports, fitting
+from ownvision.services.components import Components
+from ownvision.store.tables import Job
+
+
+def _nothing(session: Session, subject: str, reason: str) -> None:
+    """An embed job's failure needs no note: training makes what is missing."""
+
+
+HANDLERS: dict[str, Callable[[Components, Claim], None]] = {
+    "train": fitting.run,
+    "embed": embedding.embed,
+    "export": exports.run,
+}
+ON_FAILED: dict[str, Callable[[Session, str, str], None]] = {
+    "train": fitting.failed,
+    "embed": _nothing,
+    "export": exports.failed,
+}
+
+
+def on_failed(session: Session, job: Job, reason: str) -> None:
+    """Tell the thing a job was about that it has failed."""
+    ON_FAILED[job.kind](session, job.subject, reason)

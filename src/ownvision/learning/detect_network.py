@@ -1,0 +1,196 @@
+"""The detector as torch trains it, from the frozen front's features on, and its numbers as the graph reads them.
+
+The head's weights are shared by the three strides, its batch norms (Ioffe and Szegedy 2015) are not: features of
+different strides have different statistics. Only the training subprocess imports this module.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ownvision.learning.backbones.efficientnet_lite import Block, Convolution, network
+from ownvision.learning.detector_graph import (
+    DEPTH,
+    FIRST_TRAINED_STAGE,
+    LARGEST_LOG_DISTANCE,
+    STRIDES,
+    TAPS,
+    TOWERS,
+    Floats,
+    same_pads,
+)
+
+WIDTH = 96
+# What every score says before training, so that the many empty cells don't drown the first steps (Lin et al. 2017,
+# focal loss, §4.1), and the first distance to every edge, in strides.
+_PRIOR, _FIRST_DISTANCE = 0.01, 3.0
+
+
+class SameConv(nn.Conv2d):
+    """A folded convolution of the backbone, with its packaged numbers and TensorFlow's padding."""
+
+    def __init__(self, convolution: Convolution) -> None:
+        outs, ins, kernel, _ = convolution.weight.shape
+        before, after = same_pads(convolution)
+        # torch pads both sides alike; an uneven padding must be a step of its own.
+        even = before == after
+        super().__init__(
+            ins * convolution.groups,
+            outs,
+            kernel,
+            convolution.stride,
+            padding=before if even else 0,
+            groups=convolution.groups,
+        )
+        self.pads = None if even else (before, after, before, after)
+        self.relu = convolution.relu
+        with torch.no_grad():
+            self.weight.copy_(torch.from_numpy(convolution.weight))
+            assert self.bias is not None
+            self.bias.copy_(torch.from_numpy(convolution.bias))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map [N, in, H, W] to [N, out, H / stride, W / stride]."""
+        output = super().forward(functional.pad(input, self.pads) if self.pads else input)
+        return functional.relu6(output, inplace=True) if self.relu else output
+
+
+class Residual(nn.Module):
+    """An inverted residual block of the backbone."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(*(SameConv(convolution) for convolution in block.convolutions))
+        self.adds, self.stage = block.adds, block.stage
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map [N, in, H, W] to [N, out, H / stride, W / stride]."""
+        output: Tensor = self.convolutions(input)
+        return output + input if self.adds else output
+
+
+class Separable(nn.Module):
+    """A 5×5 depthwise and a 1×1 convolution, each with ReLU and one batch norm per level it is used on."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(WIDTH, WIDTH, 5, padding=2, groups=WIDTH, bias=False)
+        self.pointwise = nn.Conv2d(WIDTH, WIDTH, 1, bias=False)
+        self.inner = nn.ModuleList(nn.BatchNorm2d(WIDTH) for _ in range(levels))
+        self.outer = nn.ModuleList(nn.BatchNorm2d(WIDTH) for _ in range(levels))
+
+    def forward(self, input: Tensor, level: int = 0) -> Tensor:
+        """Map [N, WIDTH, H, W] to the same shape."""
+        middle = functional.relu(self.inner[level](self.depthwise(input)), inplace=True)
+        return functional.relu(self.outer[level](self.pointwise(middle)), inplace=True)
+
+    def numbers(self, name: str, level: int) -> Iterator[tuple[str, Floats]]:
+        """Its two folded convolutions for a level."""
+        yield from _folded(f"{name}.depthwise", self.depthwise, self.inner[level])
+        yield from _folded(f"{name}.pointwise", self.pointwise, self.outer[level])
+
+
+class Detector(nn.Module):
+    """Trained stages of the backbone, pyramid and head.
+
+    Args:
+        backbone: A name of `BACKBONES`.
+        tags: Number of tags, at least one.
+    """
+
+    def __init__(self, backbone: str, tags: int) -> None:
+        super().__init__()
+        blocks = network(backbone).blocks
+        self.first = next(index for index, block in enumerate(blocks) if block.stage == FIRST_TRAINED_STAGE)
+        self.backbone = nn.ModuleList(Residual(block) for block in blocks[self.first :])
+        outs = {block.stage: block.convolutions[-1].weight.shape[0] for block in blocks}
+        self.lateral = nn.ModuleList(nn.Conv2d(outs[stage], WIDTH, 1, bias=False) for stage in TAPS)
+        self.norm = nn.ModuleList(nn.BatchNorm2d(WIDTH) for _ in TAPS)
+        self.smooth = nn.ModuleList(Separable(1) for _ in TAPS)
+        self.towers = nn.ModuleDict(
+            {tower: nn.ModuleList(Separable(len(STRIDES)) for _ in range(DEPTH)) for tower in TOWERS}
+        )
+        self.score = nn.Conv2d(WIDTH, tags, 1)
+        self.edge = nn.Conv2d(WIDTH, 4, 1)
+        self.edge_shift = nn.Parameter(torch.full((len(STRIDES),), math.log(_FIRST_DISTANCE)))
+        for convolution in (self.score, self.edge):
+            nn.init.normal_(convolution.weight, std=0.01)
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.score.bias, math.log(_PRIOR / (1 - _PRIOR)))  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Score and locate.
+
+        Args:
+            features: float32 [N, C, S / 8, S / 8], from `detector_graph.front`.
+
+        Returns:
+            Logits [N, K, T] and distances to left, top, right, bottom edge [N, K, 4] in strides, K cells in the
+            order of `detector_graph.centres`.
+        """
+        logits, distances = [], []
+        for level, x in enumerate(self._pyramid(features)):
+            ends = {}
+            for tower in TOWERS:
+                y = x
+                for part in self.towers[tower]:  # type: ignore[union-attr]
+                    y = part(y, level)
+                ends[tower] = y
+            logits.append(self.score(ends["score"]).flatten(2))
+            distances.append((self.edge(ends["edge"]) + self.edge_shift[level]).flatten(2))
+        logs = torch.cat(distances, 2).transpose(1, 2).clamp(max=LARGEST_LOG_DISTANCE)
+        return torch.cat(logits, 2).transpose(1, 2), logs.exp()
+
+    def _pyramid(self, features: Tensor) -> list[Tensor]:
+        x, maps = features, {TAPS[0]: features}
+        for block in self.backbone:
+            x = block(x)
+            maps[block.stage] = x  # type: ignore[index]
+        levels: list[Tensor] = []
+        for level in reversed(range(len(TAPS))):
+            y = self.norm[level](self.lateral[level](maps[TAPS[level]]))
+            if levels:
+                y = y + functional.interpolate(levels[0], scale_factor=2.0, mode="nearest")
+            levels.insert(0, self.smooth[level](y))
+        return levels
+
+    def numbers(self) -> dict[str, Floats]:
+        """Its convolutions with batch norms folded in, named as `detector_graph.detector` reads them."""
+        found: dict[str, Floats] = {}
+        for index, block in enumerate(self.backbone, self.first):
+            for place, convolution in enumerate(block.convolutions):  # type: ignore[arg-type]
+                found.update(_plain(f"backbone.{index}.{place}", convolution))
+        for level in range(len(STRIDES)):
+            found.update(_folded(f"lateral.{level}", self.lateral[level], self.norm[level]))
+            found.update(self.smooth[level].numbers(f"smooth.{level}", 0))  # type: ignore[operator]
+            for tower in TOWERS:
+                for depth, part in enumerate(self.towers[tower]):  # type: ignore[arg-type]
+                    found.update(part.numbers(f"tower.{tower}.{level}.{depth}", level))
+            found.update(_plain(f"head.score.{level}", self.score))
+            found.update(_plain(f"head.edge.{level}", self.edge))
+            found[f"head.edge.{level}.bias"] += np.float32(self.edge_shift[level].item())
+        return found
+
+
+def _plain(name: str, convolution: nn.Module) -> Iterator[tuple[str, Floats]]:
+    for part in ("weight", "bias"):
+        yield f"{name}.{part}", _array(getattr(convolution, part))
+
+
+def _folded(name: str, convolution: nn.Module, norm: nn.Module) -> Iterator[tuple[str, Floats]]:
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    yield f"{name}.weight", _array(convolution.weight * scale[:, None, None, None])
+    yield f"{name}.bias", _array(norm.bias - norm.running_mean * scale)
+
+
+def _array(tensor: Tensor) -> Floats:
+    # A copy: the tensor goes on training.
+    return np.array(tensor.detach().contiguous().numpy(), np.float32)

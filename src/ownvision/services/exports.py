@@ -1,0 +1,149 @@
+"""Exports: an archive of an iteration's model for one platform and flavor, made by a job."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ownvision.domains import DOMAINS
+from ownvision.errors import OwnVisionError
+from ownvision.exporters import PLATFORMS
+from ownvision.jobs import rows
+from ownvision.services import iterations, outputs
+from ownvision.services.components import Components
+from ownvision.services.fitting import MODEL
+from ownvision.store import ledger
+from ownvision.store.blobs import BlobDamaged, BlobMissing
+from ownvision.store.tables import Export, Iteration, Project
+from ownvision.store.tables.base import new_id, now
+
+EXPORTING, DONE, FAILED = "Exporting", "Done", "Failed"
+ARCHIVE = "archive.zip"
+KIND = "export"
+
+
+def all(session: Session, project: Project, iteration_id: str) -> list[Export]:
+    """An iteration's exports, oldest first.
+
+    Raises:
+        OwnVisionError: NotFoundIteration.
+    """
+    iteration = iterations.get(session, project, iteration_id)
+    return list(
+        session.scalars(select(Export).where(Export.iteration_id == iteration.id).order_by(Export.created, Export.id))
+    )
+
+
+def start(session: Session, project: Project, iteration_id: str, platform: str, flavor: str | None) -> Export:
+    """Queue an export; one that failed before is begun anew.
+
+    Raises:
+        OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained, BadRequestExportValidationFailed,
+            BadRequestExportAlreadyInProgress.
+    """
+    iteration = iterations.trained(session, project, iteration_id)
+    platform, flavor = _checked(iteration, platform, flavor)
+    earlier = session.scalar(
+        select(Export).where(
+            Export.iteration_id == iteration.id, Export.platform == platform, Export.flavor == (flavor or "")
+        )
+    )
+    if earlier is not None:
+        if earlier.status != FAILED:
+            kind = f"{platform} {flavor}" if flavor else platform
+            raise OwnVisionError(
+                "BadRequestExportAlreadyInProgress",
+                f"{iteration.name} is exported to {kind} already (status {earlier.status}); GetExports shows it.",
+            )
+        session.delete(earlier)
+        session.flush()
+    export = Export(id=new_id(), iteration_id=iteration.id, platform=platform, flavor=flavor or "")
+    session.add(export)
+    session.flush()
+    rows.enqueue(
+        session,
+        kind=KIND,
+        account_id=project.account_id,
+        project_id=project.id,
+        subject=export.id,
+        lane=rows.QUICK,
+    )
+    return export
+
+
+def run(components: Components, claim: rows.Claim) -> None:
+    """Job: write the archive of the export that is the claim's subject.
+
+    Raises:
+        Stale: The job is no longer this worker's.
+        Cancelled: The export is gone.
+        OwnVisionError: It can't be exported; the message is for the person.
+    """
+    from ownvision.exporters import onnx
+
+    with components.database.read() as session:
+        export = session.get(Export, claim.subject)
+        iteration = None if export is None else session.get(Iteration, export.iteration_id)
+        if export is None or iteration is None:
+            raise rows.Cancelled(claim.job_id)
+        tags = iterations.learned_tags(session, iteration.id)
+    try:
+        model = components.blobs.read(ledger.iteration_prefix(claim.project_id, iteration.id) + MODEL)
+    except (BlobMissing, BlobDamaged):
+        raise OwnVisionError(
+            "ErrorExporterInvalidClassifier", f"The model of {iteration.name} can't be read; train again."
+        ) from None
+    rows.heartbeat(components.database, claim, 0.3, components.settings.job_lease)
+    try:
+        archive = onnx.archive(
+            model,
+            labels=[onnx.Label(tag.tag_id, tag.name, tag.type) for tag in tags],
+            domain=DOMAINS[iteration.domain_id],
+            multilabel=iteration.classification_type == "Multilabel",
+            iteration_id=iteration.id,
+            flavor=export.flavor or None,
+            exported=now(),
+        )
+    except ValueError as error:
+        raise OwnVisionError("ErrorExporterInvalidClassifier", str(error)) from None
+    prefix = ledger.export_prefix(claim.project_id, export.id)
+    outputs.write(components, claim, prefix, "export", ARCHIVE, archive)
+    with components.database.write() as session:
+        outputs.hold(session, claim)
+        row = session.get(Export, claim.subject)
+        if row is None:
+            raise rows.Cancelled(claim.job_id)
+        ledger.make_live(session, [prefix])
+        row.status, row.error = DONE, None
+        rows.finish(session, claim)
+
+
+def failed(session: Session, export_id: str, reason: str) -> None:
+    """Record that an export has failed, and that nothing of it is kept."""
+    export = session.get(Export, export_id)
+    if export is not None and export.status == EXPORTING:
+        export.status, export.error = FAILED, reason
+        iteration = session.get_one(Iteration, export.iteration_id)
+        ledger.doom(session, [ledger.export_prefix(iteration.project_id, export_id)])
+
+
+def _checked(iteration: Iteration, platform: str, flavor: str | None) -> tuple[str, str | None]:
+    """Platform and flavor in their own spelling."""
+    domain = DOMAINS[iteration.domain_id]
+    if not domain.exportable:
+        raise OwnVisionError(
+            "BadRequestExportValidationFailed",
+            f"Domain {domain.name} can't be exported; change the project to a compact domain and train again.",
+        )
+    offered = {name.lower(): name for name in PLATFORMS if name in domain.platforms}
+    if platform.lower() not in offered:
+        raise OwnVisionError(
+            "BadRequestExportValidationFailed",
+            f"{domain.name} has no export to {platform!r}; there is {', '.join(offered.values())}.",
+        )
+    name = offered[platform.lower()]
+    flavors = {(one or "").lower(): one for one in PLATFORMS[name]}
+    if (flavor or "").lower() not in flavors:
+        known = ", ".join(one for one in PLATFORMS[name] if one)
+        raise OwnVisionError(
+            "BadRequestExportValidationFailed", f"{name} has no flavor {flavor!r}; leave it out or take one of {known}."
+        )
+    return name, flavors[(flavor or "").lower()]

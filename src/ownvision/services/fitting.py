@@ -1,0 +1,199 @@
+"""The job behind a training: gather the frozen images, fit, write the model, record its scores.
+
+Everything is computed before the last transaction, which makes the model live, completes the iteration and ends the job
+together. If images were erased from all iterations meanwhile, what was computed from them is thrown away.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.orm import Session
+
+from ownvision.domains import CLASSIFICATION, DOMAINS
+from ownvision.errors import OwnVisionError
+from ownvision.jobs import rows
+from ownvision.learning.backbones import BACKBONES
+from ownvision.services import embedding, outputs
+from ownvision.services.components import Components
+from ownvision.services.frozen import Frozen, freeze
+from ownvision.store import ledger
+from ownvision.store.tables import Iteration, Lineage, ScoredImage
+from ownvision.store.tables.base import now
+
+MODEL = "model.onnx"
+# Share of the work, as progress shows it, that is reading and embedding the images.
+_GATHERING = 0.7
+_REPORT_SECONDS = 0.5
+_PART = 2_000
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model and the scores it was measured by.
+
+    Attributes:
+        model: ONNX.
+        scored: Rows of `ScoredImage` but for the iteration's id.
+    """
+
+    model: bytes
+    scored: list[dict[str, Any]]
+
+
+def run(components: Components, claim: rows.Claim) -> None:
+    """Job: train the iteration that is the claim's subject.
+
+    Raises:
+        Stale: The job is no longer this worker's.
+        Cancelled: It was asked to stop, or its iteration is gone.
+        OwnVisionError: It can't be trained; the message is for the person.
+    """
+    begun = time.monotonic()
+    report = _reporter(components, claim)
+    while True:
+        with components.database.read() as session:
+            iteration = session.get(Iteration, claim.subject)
+            if iteration is None or iteration.status != "Training":
+                raise rows.Cancelled(claim.job_id)
+            erased = _erased(session, iteration.id)
+            frozen = freeze(session, iteration)
+        if not frozen.images:
+            raise OwnVisionError("BadRequestTrainingValidationFailed", "Not enough images for training: none is left.")
+        fit = _classifier if DOMAINS[iteration.domain_id].type == CLASSIFICATION else _detector
+        trained = fit(components, iteration, frozen, report)
+        prefix = ledger.iteration_prefix(claim.project_id, iteration.id)
+        outputs.write(components, claim, prefix, "iteration", MODEL, trained.model)
+        _record_scores(components, claim, iteration.id, trained.scored)
+        if _complete(components, claim, prefix, erased, time.monotonic() - begun):
+            return
+
+
+def failed(session: Session, iteration_id: str, reason: str) -> None:
+    """Record that a training has failed, and that nothing of it is kept."""
+    iteration = session.get(Iteration, iteration_id)
+    if iteration is not None and iteration.status == "Training":
+        iteration.status, iteration.error, iteration.last_modified = "Failed", reason, now()
+        session.execute(delete(ScoredImage).where(ScoredImage.iteration_id == iteration_id))
+        ledger.doom(session, [ledger.iteration_prefix(iteration.project_id, iteration_id)])
+
+
+def _reporter(components: Components, claim: rows.Claim) -> Callable[[float], None]:
+    said = 0.0
+
+    def report(share: float) -> None:
+        nonlocal said
+        if time.monotonic() - said >= _REPORT_SECONDS:
+            rows.heartbeat(components.database, claim, min(share, 0.99), components.settings.job_lease)
+            said = time.monotonic()
+
+    return report
+
+
+def _classifier(
+    components: Components, iteration: Iteration, frozen: Frozen, report: Callable[[float], None]
+) -> Trained:
+    from ownvision.learning import classify, graph
+
+    backbone = DOMAINS[iteration.domain_id].backbone
+    vectors = embedding.gather(components, backbone, frozen.prefixes, lambda share: report(_GATHERING * share))
+    multilabel = iteration.classification_type == "Multilabel"
+    try:
+        fitted = classify.fit(
+            vectors,
+            frozen.labels,
+            multilabel=multilabel,
+            keys=[bytes.fromhex(image.sha256) for image in frozen.images],
+            blocks=BACKBONES[backbone].blocks,
+            progress=lambda share: report(_GATHERING + (1 - _GATHERING) * share),
+        )
+    except ValueError as error:
+        raise OwnVisionError("BadRequestTrainingValidationFailed", f"Not enough images for training: {error}") from None
+    scores = np.ascontiguousarray(fitted.out_of_fold, "<f4")
+    truth = np.ascontiguousarray(frozen.labels, np.uint8)
+    return Trained(
+        graph.classifier(backbone, fitted.head, frozen.tag_ids),
+        [
+            {
+                "image_id": image.id,
+                "fold": int(fitted.folds[row]),
+                "scores": scores[row].tobytes(),
+                "truth": truth[row].tobytes(),
+            }
+            for row, image in enumerate(frozen.images)
+        ],
+    )
+
+
+def _detector(components: Components, iteration: Iteration, frozen: Frozen, report: Callable[[float], None]) -> Trained:
+    from ownvision.learning import detect
+
+    examples = [
+        detect.Example(
+            image=components.blobs.read(prefix + "original"),
+            boxes=np.array([box[1:] for box in image.boxes], np.float32).reshape(-1, 4),
+            tags=np.array([box[0] for box in image.boxes], np.int64),
+            key=bytes.fromhex(image.sha256),
+        )
+        for image, prefix in zip(frozen.images, frozen.prefixes, strict=True)
+    ]
+    fitted = detect.fit(
+        examples,
+        frozen.tag_ids,
+        backbone=DOMAINS[iteration.domain_id].backbone,
+        progress=report,
+        cancelled=lambda: False,  # `report` raises when the job is to stop
+    )
+    scored = []
+    for row, said in zip(fitted.held_out, fitted.predictions, strict=True):
+        table = np.column_stack([said.tags, said.scores, said.boxes]).astype("<f4").reshape(-1, 6)
+        truth = np.array(frozen.images[row].boxes, "<f4").reshape(-1, 5)
+        scored.append(
+            {
+                "image_id": frozen.images[row].id,
+                "fold": 0,
+                "scores": table.tobytes(),
+                "truth": truth.tobytes(),
+            }
+        )
+    return Trained(fitted.model, scored)
+
+
+def _erased(session: Session, iteration_id: str) -> int:
+    return session.scalar(select(func.count()).select_from(Lineage).where(Lineage.iteration_id == iteration_id)) or 0
+
+
+def _record_scores(
+    components: Components, claim: rows.Claim, iteration_id: str, scored: Sequence[dict[str, Any]]
+) -> None:
+    """Written in parts, so that no writer waits long; they count only once the iteration is completed."""
+    with components.database.write() as session:
+        outputs.hold(session, claim)
+        session.execute(delete(ScoredImage).where(ScoredImage.iteration_id == iteration_id))
+    for start in range(0, len(scored), _PART):
+        part = [{**row, "iteration_id": iteration_id} for row in scored[start : start + _PART]]
+        with components.database.write() as session:
+            outputs.hold(session, claim)
+            if session.get(Iteration, iteration_id) is None:
+                raise rows.Cancelled(claim.job_id)
+            session.execute(insert(ScoredImage), part)
+
+
+def _complete(components: Components, claim: rows.Claim, prefix: str, erased: int, seconds: float) -> bool:
+    """The last transaction; False when images were erased since they were gathered: then all must be done anew."""
+    with components.database.write() as session:
+        outputs.hold(session, claim)
+        iteration = session.get(Iteration, claim.subject)
+        if iteration is None:
+            raise rows.Cancelled(claim.job_id)
+        if _erased(session, iteration.id) != erased:
+            return False
+        ledger.make_live(session, [prefix])
+        moment = now()
+        iteration.status, iteration.trained_at, iteration.last_modified = "Completed", moment, moment
+        iteration.training_seconds = seconds
+        rows.finish(session, claim)
+    return True

@@ -1,0 +1,98 @@
+"""What a training learns from: the images, tags and regions of the revision that its iteration froze."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ownvision.services.images import valid_at
+from ownvision.store import ledger
+from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Region
+
+
+@dataclass(frozen=True)
+class FrozenImage:
+    """An image that carries at least one of the tags to learn.
+
+    Attributes:
+        id: The image's.
+        sha256: Of its bytes, hexadecimal.
+        tags: Positions of its tags among those to learn.
+        boxes: (position, left, top, width, height), relative to the upright picture.
+    """
+
+    id: str
+    sha256: str
+    tags: list[int]
+    boxes: list[tuple[int, float, float, float, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A training set; `tag_ids` are in the order of their positions, `images` in that of their SHA-256."""
+
+    project_id: str
+    tag_ids: list[str]
+    images: list[FrozenImage]
+
+    @property
+    def prefixes(self) -> list[str]:
+        """Where each image's bytes lie."""
+        return [ledger.image_prefix(self.project_id, image.id) for image in self.images]
+
+    @cached_property
+    def labels(self) -> NDArray[np.bool_]:
+        """bool [N, T]: which image carries which tag."""
+        labels = np.zeros((len(self.images), len(self.tag_ids)), bool)
+        for row, image in enumerate(self.images):
+            labels[row, image.tags] = True
+        return labels
+
+
+def freeze(session: Session, iteration: Iteration) -> Frozen:
+    """The training set of an iteration; images without any of its trained tags are left out."""
+    trained = session.scalars(
+        select(IterationTag)
+        .where(IterationTag.iteration_id == iteration.id, IterationTag.position.is_not(None))
+        .order_by(IterationTag.position)
+    )
+    tag_ids = [tag.tag_id for tag in trained]
+    positions = {tag_id: position for position, tag_id in enumerate(tag_ids)}
+    tags_of: dict[int, list[int]] = defaultdict(list)
+    for seq, tag_id in session.execute(
+        select(ImageTag.image_seq, ImageTag.tag_id)
+        .where(
+            ImageTag.project_id == iteration.project_id,
+            ImageTag.tag_id.in_(tag_ids),
+            valid_at(ImageTag, iteration.revision),
+        )
+        .order_by(ImageTag.id)
+    ):
+        tags_of[seq].append(positions[tag_id])
+    boxes_of: dict[int, list[tuple[int, float, float, float, float]]] = defaultdict(list)
+    for region in session.execute(
+        select(Region.image_seq, Region.tag_id, Region.left, Region.top, Region.width, Region.height)
+        .where(
+            Region.project_id == iteration.project_id,
+            Region.tag_id.in_(tag_ids),
+            valid_at(Region, iteration.revision),
+        )
+        .order_by(Region.left, Region.top, Region.width, Region.height, Region.seq)
+    ):
+        box = (positions[region.tag_id], region.left, region.top, region.width, region.height)
+        boxes_of[region.image_seq].append(box)
+    found = session.execute(
+        select(Image.seq, Image.id, Image.sha256).where(
+            Image.project_id == iteration.project_id, valid_at(Image, iteration.revision)
+        )
+    )
+    images = [
+        FrozenImage(image_id, sha256, tags_of[seq], boxes_of.get(seq, []))
+        for seq, image_id, sha256 in found
+        if seq in tags_of
+    ]
+    return Frozen(iteration.project_id, tag_ids, sorted(images, key=lambda image: image.sha256))

@@ -1,0 +1,191 @@
+"""Iterations: look at, rename, publish, delete. `training` makes them."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from ownvision.errors import OwnVisionError
+from ownvision.jobs import rows
+from ownvision.limits import Limits
+from ownvision.services import coverage
+from ownvision.store import ledger
+from ownvision.store.tables import Account, Export, Iteration, IterationTag, Prediction, Project
+from ownvision.store.tables.base import now
+
+COMPLETED = "Completed"
+_PUBLISH_NAME_CHARACTERS: int = Limits.model_fields["name_characters"].default
+
+
+def all(session: Session, project: Project) -> list[Iteration]:
+    """A project's iterations, trained, in training or failed, newest first."""
+    return list(
+        session.scalars(select(Iteration).where(Iteration.project_id == project.id).order_by(Iteration.number.desc()))
+    )
+
+
+def get(session: Session, project: Project, iteration_id: str) -> Iteration:
+    """One iteration.
+
+    Raises:
+        OwnVisionError: NotFoundIteration.
+    """
+    iteration = session.scalar(
+        select(Iteration).where(Iteration.id == iteration_id, Iteration.project_id == project.id)
+    )
+    if iteration is None:
+        raise OwnVisionError("NotFoundIteration", f"There is no iteration {iteration_id} in project {project.id}.")
+    return iteration
+
+
+def trained(session: Session, project: Project, iteration_id: str) -> Iteration:
+    """One iteration that is completed.
+
+    Raises:
+        OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained.
+    """
+    iteration = get(session, project, iteration_id)
+    if iteration.status != COMPLETED:
+        raise OwnVisionError(
+            "BadRequestIterationIsNotTrained", f"{iteration.name} is not trained; its status is {iteration.status}."
+        )
+    return iteration
+
+
+def learned_tags(session: Session, iteration_id: str) -> list[IterationTag]:
+    """The tags an iteration learned, in the order of its model's output."""
+    return list(
+        session.scalars(
+            select(IterationTag)
+            .where(IterationTag.iteration_id == iteration_id, IterationTag.position.is_not(None))
+            .order_by(IterationTag.position)
+        )
+    )
+
+
+def rename(session: Session, project: Project, iteration_id: str, name: str, limits: Limits) -> Iteration:
+    """Give an iteration another name.
+
+    Raises:
+        OwnVisionError: NotFoundIteration, BadRequestIterationName, BadRequestIterationNameNotUnique.
+    """
+    iteration = get(session, project, iteration_id)
+    if not name.strip() or len(name) > limits.name_characters:
+        raise OwnVisionError(
+            "BadRequestIterationName", f"An iteration needs a name of 1 to {limits.name_characters} characters."
+        )
+    taken = session.scalar(select(Iteration.id).where(Iteration.project_id == project.id, Iteration.name == name))
+    if taken not in (None, iteration.id):
+        raise OwnVisionError("BadRequestIterationNameNotUnique", f"Another iteration is named {name!r}.")
+    iteration.name = name
+    iteration.last_modified = now()
+    session.flush()
+    return iteration
+
+
+def delete(session: Session, project: Project, iteration_id: str) -> None:
+    """Delete an iteration: its model, scores, exports and stored predictions, and what only it still covered.
+
+    A training under way is cancelled.
+
+    Raises:
+        OwnVisionError: NotFoundIteration; BadRequestIterationIsPublished, while it is published.
+    """
+    iteration = get(session, project, iteration_id)
+    if iteration.publish_name is not None:
+        raise OwnVisionError(
+            "BadRequestIterationIsPublished",
+            f"Iteration is already published as: {iteration.publish_name}. Unpublish it before deleting it.",
+        )
+    exports = list(session.scalars(select(Export.id).where(Export.iteration_id == iteration.id)))
+    predictions = list(session.scalars(select(Prediction.id).where(Prediction.iteration_id == iteration.id)))
+    rows.cancel(session, [iteration.id, *exports])
+    ledger.doom(
+        session,
+        [
+            ledger.iteration_prefix(project.id, iteration.id),
+            *(ledger.export_prefix(project.id, export_id) for export_id in exports),
+            *(ledger.prediction_prefix(project.id, prediction_id) for prediction_id in predictions),
+        ],
+    )
+    session.delete(iteration)
+    session.flush()
+    coverage.release(session, project.id)
+
+
+def publish(
+    session: Session, project: Project, iteration_id: str, name: str, resource_id: str, overwrite: bool
+) -> bool:
+    """Let the prediction API answer to `name` with this iteration; with `overwrite` a taken name moves to it.
+
+    Raises:
+        OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained, BadRequestIterationIsPublished,
+            BadRequestInvalidPublishName, BadRequestInvalidPublishTarget.
+    """
+    iteration = trained(session, project, iteration_id)
+    _check_publish_name(name)
+    target = session.get_one(Account, project.account_id).prediction_resource_id
+    if resource_id.strip().rstrip("/").lower() != target.lower():
+        raise OwnVisionError(
+            "BadRequestInvalidPublishTarget",
+            "predictionId is not this account's prediction resource; "
+            "`ownvision account show` prints it as predictionResourceId.",
+        )
+    if iteration.publish_name is not None and not (overwrite and iteration.publish_name == name):
+        raise OwnVisionError(
+            "BadRequestIterationIsPublished", f"Iteration is already published as: {iteration.publish_name}"
+        )
+    holder = session.scalar(
+        select(Iteration).where(
+            Iteration.project_id == project.id, Iteration.publish_name == name, Iteration.id != iteration.id
+        )
+    )
+    if holder is not None:
+        if not overwrite:
+            raise OwnVisionError(
+                "BadRequestInvalidPublishName",
+                f"{holder.name} is published as {name!r}; take another name, or publish with overwrite=true.",
+            )
+        _withdraw(session, holder)
+    iteration.publish_name, iteration.publish_resource_id = name, target
+    iteration.last_modified = now()
+    session.flush()
+    return True
+
+
+def unpublish(session: Session, project: Project, iteration_id: str) -> None:
+    """Free an iteration's publish name.
+
+    Raises:
+        OwnVisionError: NotFoundIteration, BadRequestIterationNotPublished.
+    """
+    iteration = get(session, project, iteration_id)
+    if iteration.publish_name is None:
+        raise OwnVisionError("BadRequestIterationNotPublished", f"{iteration.name} is not published.")
+    _withdraw(session, iteration)
+
+
+def published(session: Session, project: Project, name: str) -> Iteration:
+    """The iteration that answers to a publish name.
+
+    Raises:
+        OwnVisionError: NotFoundIteration, with the original's words.
+    """
+    iteration = session.scalar(
+        select(Iteration).where(Iteration.project_id == project.id, Iteration.publish_name == name)
+    )
+    if iteration is None:
+        raise OwnVisionError("NotFoundIteration", "Invalid iteration")
+    return iteration
+
+
+def _withdraw(session: Session, iteration: Iteration) -> None:
+    iteration.publish_name = iteration.publish_resource_id = None
+    iteration.last_modified = now()
+    session.flush()  # before the name goes to another: it is unique
+
+
+def _check_publish_name(name: str) -> None:
+    if not name.strip() or len(name) > _PUBLISH_NAME_CHARACTERS or not name.isprintable():
+        raise OwnVisionError(
+            "BadRequestInvalidPublishName",
+            f"A publish name has 1 to {_PUBLISH_NAME_CHARACTERS} printable characters.",
+        )

@@ -1,0 +1,57 @@
+"""What a job makes: bytes under a prefix that an earlier attempt of the same job may have begun to write."""
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from ownvision.jobs import rows
+from ownvision.services.components import Components
+from ownvision.store import ledger
+from ownvision.store.blobs import BlobExists
+from ownvision.store.tables import Blob, Job
+from ownvision.store.tables.base import now
+
+_TRIES = 3
+
+
+def hold(session: Session, claim: rows.Claim) -> None:
+    """Make sure, and for the rest of this write transaction, that the job is still this worker's.
+
+    Raises:
+        Stale: It is not; the transaction must be undone.
+    """
+    if session.scalar(select(Job.id).where(rows.held_by(claim)).with_for_update()) is None:
+        raise rows.Stale(claim.job_id)
+
+
+def write(components: Components, claim: rows.Claim, prefix: str, kind: str, name: str, data: bytes) -> None:
+    """Reserve a prefix and write one durable file under it; the caller's last transaction makes it live.
+
+    Raises:
+        Stale: The job is no longer this worker's.
+    """
+    for _ in range(_TRIES):
+        _reserve(components, claim, prefix, kind)
+        try:
+            components.blobs.put_new(prefix + name, data)
+            return
+        except BlobExists:
+            continue  # an earlier attempt, not quite dead, wrote between the two steps
+    raise rows.Stale(claim.job_id)
+
+
+def _reserve(components: Components, claim: rows.Claim, prefix: str, kind: str) -> None:
+    """Pending, and empty: what an attempt that was killed had left there goes, while nobody else can hold the job."""
+    with components.database.write() as session:
+        hold(session, claim)
+        session.execute(delete(Blob).where(Blob.prefix == prefix))
+        components.blobs.delete_prefix(prefix)
+        session.add(
+            Blob(
+                prefix=prefix,
+                kind=kind,
+                account_id=claim.account_id,
+                project_id=claim.project_id,
+                state=ledger.PENDING,
+                due=now() + ledger.LEASE,
+            )
+        )

@@ -1,0 +1,150 @@
+"""How good an iteration is, at any threshold: from the scores that training kept of images its model had not seen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.orm import Session
+
+from ownvision.domains import CLASSIFICATION, DOMAINS
+from ownvision.learning import evaluate
+from ownvision.learning.evaluate import Detections, Performance
+from ownvision.services import images as image_service
+from ownvision.services import iterations
+from ownvision.services.images import ImageView, valid_at
+from ownvision.services.predictions import boxed, labelled
+from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Project, ScoredImage
+
+THRESHOLD, OVERLAP = 0.5, 0.3
+
+
+def of_iteration(
+    session: Session, project: Project, iteration_id: str, threshold: float = THRESHOLD, overlap: float = OVERLAP
+) -> dict[str, Any]:
+    """`IterationPerformance` in the wire's shape.
+
+    Args:
+        session: Of a transaction.
+        project: The iteration's.
+        iteration_id: A completed iteration.
+        threshold: Least probability of a positive prediction, 0 to 1.
+        overlap: Least intersection over union of a hit (detection), 0 to 1.
+
+    Raises:
+        OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained.
+    """
+    iteration = iterations.trained(session, project, iteration_id)
+    tags = iterations.learned_tags(session, iteration_id)
+    measured = measure(session, iteration, len(tags), threshold, overlap)
+    return {
+        "perTagPerformance": [
+            {
+                "id": tag.tag_id,
+                "name": tag.name,
+                "precision": one.precision,
+                "precisionStdDeviation": one.precision_std,
+                "recall": one.recall,
+                "recallStdDeviation": one.recall_std,
+                "averagePrecision": one.average_precision,
+            }
+            for tag, one in zip(tags, measured.per_tag, strict=True)
+        ],
+        "precision": measured.precision,
+        "precisionStdDeviation": measured.precision_std,
+        "recall": measured.recall,
+        "recallStdDeviation": measured.recall_std,
+        "averagePrecision": measured.average_precision,
+    }
+
+
+def measure(session: Session, iteration: Iteration, tags: int, threshold: float, overlap: float) -> Performance:
+    """Precision, recall and average precision of a completed iteration of so many tags."""
+    scored = session.execute(
+        select(ScoredImage.scores, ScoredImage.truth, ScoredImage.fold)
+        .where(ScoredImage.iteration_id == iteration.id)
+        .order_by(ScoredImage.id)
+    ).all()
+    if DOMAINS[iteration.domain_id].type == CLASSIFICATION:
+        return evaluate.classification(
+            np.frombuffer(b"".join(row.scores for row in scored), "<f4").reshape(-1, tags),
+            np.frombuffer(b"".join(row.truth for row in scored), np.uint8).reshape(-1, tags).astype(bool),
+            threshold,
+            np.array([row.fold for row in scored], np.int64),
+        )
+    return evaluate.detection(
+        [_predicted(row.scores) for row in scored], [_real(row.truth) for row in scored], tags, threshold, overlap
+    )
+
+
+def images(
+    session: Session,
+    project: Project,
+    iteration_id: str,
+    tag_ids: Sequence[str] = (),
+    newest: bool = True,
+    take: int = 50,
+    skip: int = 0,
+) -> list[tuple[ImageView, list[dict[str, Any]]]]:
+    """One page of the images that training has scored, each with its predictions in the wire's shape.
+
+    Raises:
+        OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained.
+    """
+    iteration = iterations.trained(session, project, iteration_id)
+    tags = iterations.learned_tags(session, iteration_id)
+    order = Image.seq.desc() if newest else Image.seq.asc()
+    found = session.execute(_scored(iteration, tag_ids).order_by(order).offset(skip).limit(take)).all()
+    shown = image_service.views(
+        session,
+        project,
+        [row.Image for row in found],
+        iteration.revision,
+        {tag.tag_id: tag.name for tag in session.scalars(_all_tags(iteration_id))},
+    )
+    classifies = DOMAINS[iteration.domain_id].type == CLASSIFICATION
+    return [
+        (
+            view,
+            labelled(np.frombuffer(row.scores, "<f4"), tags) if classifies else boxed(_predicted(row.scores), tags),
+        )
+        for view, row in zip(shown, found, strict=True)
+    ]
+
+
+def image_count(session: Session, project: Project, iteration_id: str, tag_ids: Sequence[str] = ()) -> int:
+    """How many images `images` would page through.
+
+    Raises:
+        OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained.
+    """
+    iteration = iterations.trained(session, project, iteration_id)
+    query = _scored(iteration, tag_ids).with_only_columns(Image.seq)
+    return session.scalar(select(func.count()).select_from(query.subquery())) or 0
+
+
+def _scored(iteration: Iteration, tag_ids: Sequence[str]) -> Select[Any]:
+    conditions: list[ColumnElement[bool]] = [ScoredImage.iteration_id == iteration.id]
+    if tag_ids:
+        carries = select(ImageTag.id).where(
+            ImageTag.image_seq == Image.seq, ImageTag.tag_id.in_(tag_ids), valid_at(ImageTag, iteration.revision)
+        )
+        conditions.append(carries.exists())
+    return select(Image, ScoredImage.scores).join(ScoredImage, ScoredImage.image_id == Image.id).where(*conditions)
+
+
+def _all_tags(iteration_id: str) -> Select[tuple[IterationTag]]:
+    return select(IterationTag).where(IterationTag.iteration_id == iteration_id)
+
+
+def _predicted(scores: bytes) -> Detections:
+    """From [K, 6] rows of (tag position, probability, left, top, width, height)."""
+    found: NDArray[np.float32] = np.frombuffer(scores, "<f4").reshape(-1, 6)
+    return Detections(found[:, 2:], found[:, 1], found[:, 0].astype(np.int64))
+
+
+def _real(truth: bytes) -> Detections:
+    """From [K, 5] rows of (tag position, left, top, width, height)."""
+    boxes: NDArray[np.float32] = np.frombuffer(truth, "<f4").reshape(-1, 5)
+    return Detections(boxes[:, 1:], np.ones(len(boxes), np.float32), boxes[:, 0].astype(np.int64))

@@ -1,0 +1,317 @@
+"""Predictions: make one, keep it with its image until it expires, query, delete."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import delete as sql_delete
+from sqlalchemy.orm import Session
+
+from ownvision.errors import OwnVisionError
+from ownvision.inference import Classification
+from ownvision.learning import pixels
+from ownvision.learning.evaluate import Detections
+from ownvision.limits import TIERS, Limits
+from ownvision.services import accounts
+from ownvision.services.components import Components
+from ownvision.services.fitting import MODEL
+from ownvision.store import ledger
+from ownvision.store.blobs import BlobDamaged, BlobMissing
+from ownvision.store.keys import KeyMissing
+from ownvision.store.tables import Iteration, IterationTag, Prediction, Project
+from ownvision.store.tables.base import now
+
+Predicted = dict[str, Any]
+
+_LIMITS = Limits()  # type: ignore[call-arg]
+_CODE_BY_REASON = {
+    "format": "BadRequestImageFormat",
+    "truncated": "BadRequestImageFormat",
+    "dimensions": "BadRequestImageDimensions",
+    "aspect": "BadRequestImageAspectRatio",
+}
+_SIDES = ("left", "top", "width", "height")
+_BATCH = 500
+
+
+def predict(
+    components: Components, iteration: Iteration, tags: Sequence[IterationTag], data: bytes
+) -> tuple[list[Predicted], pixels.ImageInfo]:
+    """Predict one encoded image with a completed iteration.
+
+    Args:
+        components: With the model cache.
+        iteration: Which one.
+        tags: The iteration's, for names and types; in any order.
+        data: The image file.
+
+    Returns:
+        Predictions in the wire's shape, and the picture's size and format. Classification: every tag, most probable
+        first. Detection: boxes by tag, within a tag most probable first.
+
+    Raises:
+        OwnVisionError: BadRequestImage… for a bad image; ErrorPredictionModelNotFound.
+    """
+    if not data:
+        raise OwnVisionError("BadRequestImageStream", "The request holds no image.")
+    prefix = ledger.iteration_prefix(iteration.project_id, iteration.id)
+    try:
+        info = pixels.inspect(data)
+        model = components.models.get(iteration.id, lambda: components.blobs.read(prefix + MODEL))
+        found = model.predict(data)
+    except pixels.BadImage as error:
+        raise OwnVisionError(_CODE_BY_REASON[error.reason], str(error)) from None
+    except (BlobMissing, BlobDamaged, KeyMissing):
+        raise OwnVisionError(
+            "ErrorPredictionModelNotFound", f"The model of {iteration.name} can't be read; `ownvision doctor` says why."
+        ) from None
+    known = {tag.tag_id: tag for tag in tags}
+    ordered = [known[tag_id] for tag_id in model.tag_ids]
+    if isinstance(found, Classification):
+        return labelled(found.probabilities, ordered), info
+    return boxed(found, ordered), info
+
+
+def labelled(probabilities: NDArray[np.float32], tags: Sequence[IterationTag]) -> list[Predicted]:
+    """A classifier's answer in the wire's shape, most probable first."""
+    order = np.argsort(-probabilities, kind="stable")
+    return [_shape(float(probabilities[position]), tags[position]) for position in order]
+
+
+def boxed(found: Detections, tags: Sequence[IterationTag]) -> list[Predicted]:
+    """A detector's answer in the wire's shape: by tag, within a tag most probable first."""
+    order = np.lexsort((-found.scores, found.tags))
+    return [
+        _shape(float(found.scores[row]), tags[found.tags[row]], [float(side) for side in found.boxes[row]])
+        for row in order
+    ]
+
+
+def _shape(probability: float, tag: IterationTag, box: Sequence[float] | None = None) -> Predicted:
+    shape: Predicted = {"probability": probability, "tagId": tag.tag_id, "tagName": tag.name}
+    if box is not None:
+        shape["boundingBox"] = dict(zip(_SIDES, box, strict=True))
+    return {**shape, "tagType": tag.type}
+
+
+def store(
+    components: Components,
+    account_id: str,
+    project: Project,
+    iteration: Iteration,
+    data: bytes,
+    info: pixels.ImageInfo,
+    predictions: Sequence[Predicted],
+    prediction_id: str,
+    application: str | None,
+) -> Prediction:
+    """Keep an image with what was predicted for it; names are not kept, they are the iteration's.
+
+    Raises:
+        OwnVisionError: BadRequestExceededQuota; NotFoundIteration, when it was deleted meanwhile: nothing is kept.
+    """
+    prefix = ledger.prediction_prefix(project.id, prediction_id)
+    with components.database.read() as session:
+        _check_quota(session, account_id)
+    ledger.reserve(components.database, [(prefix, "prediction", account_id, project.id)])
+    components.blobs.put_new(prefix + "original", data)
+    with components.database.write() as session:
+        if session.get(Iteration, iteration.id) is None:
+            ledger.doom(session, [prefix])
+            session.commit()
+            raise OwnVisionError("NotFoundIteration", "Invalid iteration")
+        ledger.make_live(session, [prefix])
+        moment = now()
+        row = Prediction(
+            id=prediction_id,
+            project_id=project.id,
+            iteration_id=iteration.id,
+            domain_id=iteration.domain_id,
+            application=application,
+            created=moment,
+            expires=moment + timedelta(days=components.settings.prediction_days),
+            predictions=[
+                {key: one[key] for key in ("probability", "tagId", "boundingBox") if key in one} for one in predictions
+            ],
+            sha256=hashlib.sha256(data).hexdigest(),
+            width=info.width,
+            height=info.height,
+            size=len(data),
+            format=info.format,
+        )
+        session.add(row)
+    return row
+
+
+def query(
+    session: Session, project: Project, token: Mapping[str, Any], limits: Limits = _LIMITS
+) -> tuple[dict[str, Any], list[Prediction]]:
+    """One page of the stored predictions, and the token that leads to the next.
+
+    A session sees what was there when it began. `Suggested` order is given as `Newest`.
+
+    Args:
+        session: Of a transaction.
+        project: Whose.
+        token: `PredictionQueryToken` by its wire names; dates are datetimes.
+        limits: For the largest page, which is also the default.
+
+    Raises:
+        OwnVisionError: BadRequestPrediction….
+    """
+    wanted = token.get("tags") or []
+    size = token.get("maxCount") or limits.page
+    if len(wanted) > limits.query_tags:
+        raise OwnVisionError(
+            "BadRequestPredictionTagsExceededCount", f"A query combines {limits.query_tags} tags, not {len(wanted)}."
+        )
+    if size > limits.page:
+        raise OwnVisionError("BadRequestPredictionResultsExceededCount", f"maxCount is {limits.page} at most.")
+    oldest = (token.get("orderBy") or "Newest").lower() == "oldest"
+    begun = _begun(token)
+    after = _position(token.get("continuation"))
+    results: list[Prediction] = []
+    more = True
+    while more and len(results) < size:
+        statement = select(Prediction).where(*_conditions(project, token, begun), *_beyond(after, oldest))
+        by = (
+            (Prediction.created.asc(), Prediction.id.asc())
+            if oldest
+            else (Prediction.created.desc(), Prediction.id.desc())
+        )
+        page = list(session.scalars(statement.order_by(*by).limit(_BATCH)))
+        more = len(page) == _BATCH
+        for number, row in enumerate(page):
+            after = (row.created, row.id)
+            if _matches(row, wanted):
+                results.append(row)
+                if len(results) == size:
+                    more = more or number + 1 < len(page)
+                    break
+    return _answered(token, size, begun, after if more else None), results
+
+
+def delete(session: Session, project: Project, ids: Sequence[str]) -> None:
+    """Delete stored predictions with their images; ids that are not there are passed over.
+
+    Raises:
+        OwnVisionError: BadRequestPredictionIdsMissing.
+    """
+    if not ids:
+        raise OwnVisionError("BadRequestPredictionIdsMissing", "Say which predictions to delete.")
+    _remove(session, and_(Prediction.project_id == project.id, Prediction.id.in_(list(ids))))
+
+
+def expire(session: Session, now: datetime) -> int:
+    """Delete the stored predictions whose time is over; returns how many went."""
+    return _remove(session, Prediction.expires <= now)
+
+
+def _remove(session: Session, chosen: ColumnElement[bool]) -> int:
+    found = session.execute(select(Prediction.project_id, Prediction.id).where(chosen)).all()
+    if found:
+        ledger.doom(session, [ledger.prediction_prefix(project_id, id) for project_id, id in found])
+        session.execute(sql_delete(Prediction).where(chosen).execution_options(synchronize_session=False))
+    return len(found)
+
+
+def _check_quota(session: Session, account_id: str) -> None:
+    quota = TIERS[accounts.get(session, account_id).tier].predictions_per_month
+    if quota is None:
+        return
+    month = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    made = session.scalar(
+        select(func.count())
+        .select_from(Prediction)
+        .join(Project, Project.id == Prediction.project_id)
+        .where(Project.account_id == account_id, Prediction.created >= month)
+    )
+    if (made or 0) >= quota:
+        raise OwnVisionError("BadRequestExceededQuota", f"This tier allows {quota} predictions per month.")
+
+
+def _conditions(project: Project, token: Mapping[str, Any], begun: datetime) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [Prediction.project_id == project.id, Prediction.created <= begun]
+    for column, name in ((Prediction.iteration_id, "iterationId"), (Prediction.application, "application")):
+        if token.get(name):
+            conditions.append(column == token[name])
+    if token.get("startTime"):
+        conditions.append(Prediction.created >= _utc(token["startTime"]))
+    if token.get("endTime"):
+        conditions.append(Prediction.created <= _utc(token["endTime"]))
+    return conditions
+
+
+def _beyond(after: tuple[datetime, str] | None, oldest: bool) -> list[ColumnElement[bool]]:
+    if after is None:
+        return []
+    created, id = after
+    later, same = Prediction.created > created, Prediction.created == created
+    if oldest:
+        return [or_(later, and_(same, Prediction.id > id))]
+    return [or_(Prediction.created < created, and_(same, Prediction.id < id))]
+
+
+def _matches(row: Prediction, wanted: Sequence[Mapping[str, Any]]) -> bool:
+    def within(tag: Mapping[str, Any]) -> bool:
+        least = tag.get("minThreshold") or 0.0
+        most = 1.0 if tag.get("maxThreshold") is None else tag["maxThreshold"]
+        return any(one["tagId"] == tag["id"] and least <= one["probability"] <= most for one in row.predictions)
+
+    return not [tag for tag in wanted if not within(tag)]
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _begun(token: Mapping[str, Any]) -> datetime:
+    """When the session began: its number is in microseconds."""
+    session = token.get("session")
+    if not session:
+        return now()
+    kind, _, number = str(session).partition(":")
+    if kind != "2" or not number.isdecimal() or len(number) > 17:
+        raise _unreadable("session")
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(number))
+
+
+def _position(continuation: str | None) -> tuple[datetime, str] | None:
+    if not continuation:
+        return None
+    created, _, id = continuation.partition("/")
+    try:
+        return _utc(datetime.fromisoformat(created)), id
+    except ValueError:
+        raise _unreadable("continuation") from None
+
+
+def _unreadable(field: str) -> OwnVisionError:
+    return OwnVisionError(
+        "BadRequestPredictionInvalidQueryParameters",
+        f"{field} is not one that this service gave; leave it out to begin anew.",
+    )
+
+
+def _answered(
+    token: Mapping[str, Any], size: int, begun: datetime, after: tuple[datetime, str] | None
+) -> dict[str, Any]:
+    def moment(value: datetime | None) -> str | None:
+        return None if value is None else f"{_utc(value).astimezone(UTC).replace(tzinfo=None).isoformat()}Z"
+
+    microseconds = (begun - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
+    return {
+        "session": f"2:{microseconds}",
+        "continuation": None if after is None else f"{after[0].isoformat()}/{after[1]}",
+        "maxCount": token.get("maxCount") or 0,
+        "orderBy": token.get("orderBy") or "Newest",
+        "tags": token.get("tags") or None,
+        "iterationId": token.get("iterationId"),
+        "startTime": moment(token.get("startTime")),
+        "endTime": moment(token.get("endTime")),
+        "application": token.get("application"),
+    }

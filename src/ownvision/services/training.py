@@ -1,0 +1,240 @@
+"""Training: what is refused, and what is frozen and queued. The job itself is `fitting`."""
+
+import importlib.util
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from ownvision.domains import DOMAINS
+from ownvision.errors import OwnVisionError
+from ownvision.jobs import rows
+from ownvision.learning.backbones import BACKBONES
+from ownvision.limits import Limits, Tier
+from ownvision.services import iterations, projects, tags
+from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Project, Tag
+from ownvision.store.tables.base import new_id, now
+
+RECIPE = "1"
+TRAINING, COMPLETED = "Training", "Completed"
+_EMAIL = re.compile(r"^[^@\s]+@[^@\s]+\.[^@\s]+$")
+INSTALL_TRAIN = (
+    'Training a detector needs the extra "train": pip install "ownvision[train]" (for the CPU build of torch, which '
+    "is far smaller: pip install torch --index-url https://download.pytorch.org/whl/cpu first)."
+)
+
+
+def start(
+    session: Session,
+    project: Project,
+    *,
+    training_type: str | None,
+    budget_hours: int,
+    force: bool,
+    selected_tags: Sequence[str],
+    custom_base: Mapping[str, Any] | None,
+    limits: Limits,
+    tier: Tier,
+    email: str | None,
+) -> Iteration:
+    """Freeze the workspace of a locked project as a new iteration and queue its training.
+
+    Raises:
+        OwnVisionError: The refusals of TrainProject, with the original's codes.
+    """
+    kind = _training_type(training_type, budget_hours)
+    if email is not None and not _EMAIL.match(email):
+        raise OwnVisionError("BadRequestInvalidEmailAddress", "notificationEmailAddress is no e-mail address.")
+    made = iterations.all(session, project)
+    if any(iteration.status == TRAINING for iteration in made):
+        raise OwnVisionError(
+            "BadRequestTrainingAlreadyInProgress", "The project is being trained; wait until that ends, or cancel it."
+        )
+    quota = tier.iterations_per_project
+    if quota is not None and len(made) >= quota:
+        raise OwnVisionError(
+            "BadRequestExceedIterationPerProjectLimit", f"This tier allows {quota} iterations per project; delete one."
+        )
+    all_tags = list(session.scalars(select(Tag).where(Tag.project_id == project.id).order_by(Tag.id)))
+    chosen = _chosen(all_tags, selected_tags)
+    base = _custom_base(session, project, custom_base)
+    _check_enough(session, project, chosen, limits)
+    if not force:
+        _check_changed(made, project, kind, budget_hours, chosen, base)
+    project.iterations_made += 1
+    iteration = Iteration(
+        id=new_id(),
+        project_id=project.id,
+        number=project.iterations_made,
+        name=_free_name(project.iterations_made, {iteration.name for iteration in made}),
+        status=TRAINING,
+        revision=project.revision,
+        domain_id=project.domain_id,
+        classification_type=project.classification_type,
+        training_type=kind,
+        reserved_budget_in_hours=budget_hours,
+        selected_tags=[tag.id for tag in chosen],
+        custom_base_model=base,
+        pipeline=pipeline(project),
+        image_count=project.image_count,
+        tagged_count=project.tagged_count,
+    )
+    session.add(iteration)
+    session.flush()
+    positions = {tag.id: position for position, tag in enumerate(chosen)}
+    session.add_all(
+        IterationTag(
+            iteration_id=iteration.id,
+            tag_id=tag.id,
+            position=positions.get(tag.id),
+            name=tag.name,
+            description=tag.description,
+            type=tag.type,
+            image_count=tag.image_count,
+        )
+        for tag in all_tags
+    )
+    rows.enqueue(
+        session,
+        kind="train",
+        account_id=project.account_id,
+        project_id=project.id,
+        subject=iteration.id,
+        lane=rows.TRAINING,
+    )
+    project.last_modified = now()
+    session.flush()
+    return iteration
+
+
+def pipeline(project: Project) -> str:
+    """Names recipe, backbone and preprocessing: another pipeline would give another model from the same data."""
+    return f"{RECIPE}/{BACKBONES[DOMAINS[project.domain_id].backbone].version}"
+
+
+def _training_type(wanted: str | None, budget_hours: int) -> str:
+    kind = {"regular": "Regular", "advanced": "Advanced"}.get((wanted or "Regular").lower())
+    if kind is None:
+        raise OwnVisionError("BadRequest", f"trainingType is Regular or Advanced, not {wanted!r}.")
+    if kind == "Advanced" and budget_hours < 1:
+        raise OwnVisionError(
+            "BadRequestReservedBudgetInHoursNotEnoughForAdvancedTraining",
+            "Advanced training needs reservedBudgetInHours of at least 1.",
+        )
+    return kind
+
+
+def _free_name(number: int, taken: set[str]) -> str:
+    name = f"Iteration {number}"
+    return name if name not in taken else f"{name} ({number})"
+
+
+def _chosen(all_tags: Sequence[Tag], selected: Sequence[str]) -> list[Tag]:
+    unknown = sorted(set(selected) - {tag.id for tag in all_tags})
+    if unknown:
+        raise OwnVisionError(
+            "BadRequestInvalidIds", f"selectedTags names {unknown[0]}, which is no tag of this project."
+        )
+    return [tag for tag in all_tags if not selected or tag.id in selected]
+
+
+def _custom_base(session: Session, project: Project, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    other = projects.get(session, project.account_id, given["projectId"])
+    base = iterations.get(session, other, given["iterationId"])
+    if base.status != COMPLETED:
+        raise OwnVisionError(
+            "BadRequestCustomBaseModelIterationStatusNotCompleted", f"{base.name} is {base.status}, not Completed."
+        )
+    if DOMAINS[base.domain_id] != DOMAINS[project.domain_id]:
+        raise OwnVisionError(
+            "BadRequestCustomBaseModelDomainNotCompatible",
+            f"{base.name} was trained on domain {DOMAINS[base.domain_id].name}, which is not this project's.",
+        )
+    return {"projectId": other.id, "iterationId": base.id}
+
+
+def _check_enough(session: Session, project: Project, chosen: Sequence[Tag], limits: Limits) -> None:
+    if projects.is_detection(project):
+        _check_enough_regions(chosen, limits)
+        return
+    regular = [tag for tag in chosen if tag.type == tags.REGULAR]
+    multiclass = project.classification_type == "Multiclass"
+    code = f"BadRequestMulti{'Class' if multiclass else 'Label'}ClassificationTrainingValidationFailed"
+    least = limits.classification_images_per_tag
+    if not regular or (multiclass and len(chosen) < 2):
+        needed = "two tags, or one and the Negative tag," if multiclass else "one tag that is not Negative"
+        raise OwnVisionError(code, f"Not enough tags for training: at least {needed} with {least} images each.")
+    for tag in chosen:
+        if tag.image_count < least:
+            raise OwnVisionError(
+                code,
+                f"Not enough images for training: tag {tag.name!r} has {tag.image_count}, each tag needs {least}.",
+            )
+    if multiclass:
+        several = session.scalar(
+            select(ImageTag.image_seq)
+            .where(
+                ImageTag.project_id == project.id,
+                ImageTag.until.is_(None),
+                ImageTag.tag_id.in_([tag.id for tag in chosen]),
+            )
+            .group_by(ImageTag.image_seq)
+            .having(func.count() > 1)
+            .limit(1)
+        )
+        if several is not None:
+            image_id = session.scalar(select(Image.id).where(Image.seq == several))
+            raise OwnVisionError(code, f"A multiclass project takes one tag per image; image {image_id} has several.")
+
+
+def _check_enough_regions(chosen: Sequence[Tag], limits: Limits) -> None:
+    least = limits.detection_images_per_tag
+    if not chosen:
+        raise OwnVisionError(
+            "BadRequestDetectionTrainingValidationFailed", "Not enough tags for training: there is none."
+        )
+    for tag in chosen:
+        if tag.type == tags.NEGATIVE:
+            raise OwnVisionError(
+                "BadRequestDetectionTrainingNotAllowNegativeTag", "A detector is not trained with a Negative tag."
+            )
+        if tag.image_count < least:
+            raise OwnVisionError(
+                "BadRequestDetectionTrainingValidationFailed",
+                f"Not enough images for training: tag {tag.name!r} has {tag.image_count}, each tag needs {least}.",
+            )
+    if importlib.util.find_spec("torch") is None:
+        raise OwnVisionError("BadRequestNotSupported", INSTALL_TRAIN)
+
+
+def _check_changed(
+    made: Sequence[Iteration],
+    project: Project,
+    kind: str,
+    budget_hours: int,
+    chosen: Sequence[Tag],
+    base: dict[str, Any] | None,
+) -> None:
+    newest = next((iteration for iteration in made if iteration.status == COMPLETED), None)
+    if newest is None:
+        return
+    same = (
+        newest.revision == project.revision
+        and newest.domain_id == project.domain_id
+        and newest.classification_type == project.classification_type
+        and newest.training_type == kind
+        and newest.reserved_budget_in_hours == budget_hours
+        and set(newest.selected_tags) == {tag.id for tag in chosen}
+        and newest.custom_base_model == base
+    )
+    if same and newest.pipeline == pipeline(project):
+        raise OwnVisionError("BadRequestTrainingNotNeeded", "Nothing changed since last training")
+    if same:
+        raise OwnVisionError(
+            "BadRequestTrainingNotNeededButTrainingPipelineUpdated",
+            "Nothing changed since last training, but training itself was improved; forceTrain=true trains again.",
+        )

@@ -1,0 +1,45 @@
+"""A real service for the tests that talk to one: `ownvision serve` in a process of its own, once per session."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ownvision.client import Service
+from ownvision.client.local import Running, run, running_service
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A running service with empty data, as a person starts it."""
+    folder = tmp_path_factory.mktemp("service")
+    # The tests fetch pictures by URL from a server of their own on this machine.
+    with running_service(folder / "data", {"OWNVISION_URL_ALLOW": '["127.0.0.0/8"]'}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def make_account(service: Running) -> Callable[[str], dict[str, Any]]:
+    """Makes another account of the running service and gives what `account show --json` prints of it."""
+
+    def make(name: str) -> dict[str, Any]:
+        made: dict[str, Any] = json.loads(run("account", "create", name, "--json", "--data", str(service.data)))
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def http_client(service: Running) -> Iterator[Service]:
+    """The small client that the commands use."""
+    with Service(service.endpoint, service.training_key, service.prediction_key) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def objects(service: Running) -> Callable[[], set[Path]]:
+    """The files in the object store now."""
+    root = service.data / "objects"
+    return lambda: {path for path in root.rglob("*") if path.is_file()}

@@ -1,0 +1,1 @@
+"""The official Python SDK, 3.1.1, against the running service."""
