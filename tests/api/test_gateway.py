@@ -90,9 +90,8 @@ def test_one_account_sees_nothing_of_another(tmp_path: Path) -> None:
     ],
 )
 def test_an_unknown_path_or_version_is_the_gateways_404(api: Service, path: str) -> None:
-    for method in ("GET", "DELETE"):
-        answer = httpx.request(method, api.url + path, headers={"Training-Key": api.training_key})
-        assert (answer.status_code, answer.json()) == (404, {"statusCode": 404, "message": "Resource not found"})
+    answer = httpx.get(api.url + path, headers={"Training-Key": api.training_key})
+    assert (answer.status_code, answer.json()) == (404, {"statusCode": 404, "message": "Resource not found"})
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """`ownvision upload | train | predict | export`: the shell's way through the public API."""
 
 import json
-import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -101,12 +100,20 @@ def train(
     domain: Annotated[str | None, typer.Option(help=f"Change to this domain first. {DOMAIN_HELP}")] = None,
     publish: Annotated[str | None, typer.Option(help="Publish the iteration by this name")] = None,
     force: Annotated[bool, typer.Option(help="Train although nothing changed")] = False,
+    prediction_resource_id: Annotated[
+        str | None,
+        typer.Option(envvar="OWNVISION_PREDICTION_RESOURCE_ID", help="What --publish needs; --data knows it"),
+    ] = None,
     endpoint: Endpoint = LOCAL,
     training_key: TrainingKey = None,
     prediction_key: PredictionKey = None,
     data: Data = None,
 ) -> None:
     """Train PROJECT, wait for the iteration and print how well it does per tag."""
+    if publish is not None and prediction_resource_id is None:
+        if data is None:
+            raise ClientError("To publish, give --prediction-resource-id (`ownvision account show` has it) or --data.")
+        prediction_resource_id = str(lookup.local_account(data)["predictionResourceId"])
     with _service(endpoint, training_key, prediction_key, data) as service:
         found = lookup.project(service, project)
         if domain is not None:
@@ -123,11 +130,8 @@ def train(
             reason = iteration.get("trainingErrorDetails") or "no reason was given"
             raise ClientError(f"{iteration['name']} failed: {reason}")
         answers.print(performance_table(iteration["name"], service.performance(found["id"], iteration["id"])))
-        if publish is not None:
-            resource = os.environ.get("OWNVISION_PREDICTION_RESOURCE_ID", "ownvision")
-            if data is not None:
-                resource = lookup.local_account(data)["predictionResourceId"]
-            service.publish(found["id"], iteration["id"], publish, resource)
+        if publish is not None and prediction_resource_id is not None:
+            service.publish(found["id"], iteration["id"], publish, prediction_resource_id)
             answers.print(f"Published as {publish}.")
 
 

@@ -47,10 +47,11 @@ class Model:
             pixels.BadImage: It can't be decoded.
         """
         rgb = pixels.load(data, self.height, self.width)
-        outputs = self.session.run(None, {"image": rgb.transpose(2, 0, 1)[None].astype(np.float32)})
+        image = rgb.transpose(2, 0, 1)[None].astype(np.float32)
         if self.task == "classification":
-            return Classification(outputs[0][0])
-        return suppress(outputs[0][0], outputs[1][0])
+            return Classification(self.session.run(["probabilities"], {"image": image})[0][0])
+        boxes, scores = self.session.run(["boxes", "scores"], {"image": image})
+        return suppress(boxes[0], scores[0])
 
 
 def load(onnx: bytes, threads: int = 0) -> Model:

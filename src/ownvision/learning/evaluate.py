@@ -65,13 +65,12 @@ def classification(
     """
     said = scores >= threshold
     hits, said_count, true_count = (said & truth).sum(0), said.sum(0), truth.sum(0)
-    spread = _spread(said, truth, folds)
     per_tag = [
         TagPerformance(
             _share(hits[tag], said_count[tag]),
             _share(hits[tag], true_count[tag]),
             average_precision(scores[:, tag], truth[:, tag]),
-            *spread(tag),
+            *_spread(said[:, tag : tag + 1], truth[:, tag : tag + 1], folds),
         )
         for tag in range(truth.shape[1])
     ]
@@ -80,24 +79,23 @@ def classification(
         _share(hits.sum(), said_count.sum()),
         _share(hits.sum(), true_count.sum()),
         float(np.mean(present)) if present else 0.0,
-        *spread(None),
-        per_tag,
+        *_spread(said, truth, folds),
+        per_tag=per_tag,
     )
 
 
-def _spread(said: NDArray[np.bool_], truth: NDArray[np.bool_], folds: NDArray[np.int64] | None):  # type: ignore[no-untyped-def]
-    def of(tag: int | None) -> tuple[float, float]:
-        if folds is None:
-            return 0.0, 0.0
-        columns = slice(None) if tag is None else slice(tag, tag + 1)
-        precisions, recalls = [], []
-        for number in np.unique(folds):
-            s, t = said[folds == number, columns], truth[folds == number, columns]
-            precisions.append(_share((s & t).sum(), s.sum()))
-            recalls.append(_share((s & t).sum(), t.sum()))
-        return float(np.std(precisions)), float(np.std(recalls))
-
-    return of
+def _spread(
+    said: NDArray[np.bool_], truth: NDArray[np.bool_], folds: NDArray[np.int64] | None
+) -> tuple[float, float]:
+    """Standard deviations over folds of precision and of recall, all columns together."""
+    if folds is None:
+        return 0.0, 0.0
+    precisions, recalls = [], []
+    for number in np.unique(folds):
+        s, t = said[folds == number], truth[folds == number]
+        precisions.append(_share((s & t).sum(), s.sum()))
+        recalls.append(_share((s & t).sum(), t.sum()))
+    return float(np.std(precisions)), float(np.std(recalls))
 
 
 def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
@@ -186,7 +184,8 @@ def iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]
     height = np.minimum(a64[..., 1] + a64[..., 3], b64[..., 1] + b64[..., 3]) - np.maximum(a64[..., 1], b64[..., 1])
     common = np.maximum(width, 0) * np.maximum(height, 0)
     union = a64[..., 2] * a64[..., 3] + b64[..., 2] * b64[..., 3] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    overlap: NDArray[np.float64] = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return overlap
 
 
 def _share(part: float, whole: float) -> float:

@@ -135,7 +135,8 @@ class Graph:
         )
         helper.set_model_props(model, dict(sorted(metadata.items())))
         onnx.checker.check_model(model)
-        return model.SerializeToString(deterministic=True)
+        data: bytes = model.SerializeToString(deterministic=True)
+        return data
 
 
 def metadata(task: str, tag_ids: Sequence[str], backbone: str, input_size: tuple[int, int]) -> dict[str, str]:

@@ -30,7 +30,7 @@ class Backbone:
         input_size: Side of its square input, pixels.
         blocks: How many features come from the early and from the late layers.
         repeats: Blocks per stage (EfficientNet-Lite; Tan and Le 2019, arXiv:1905.11946).
-        mean: Per channel RGB, of 0 to 255.
+        mean: Per channel RGB, of 0 to 255, as it was trained (TensorFlow's EfficientNet-Lite, not ImageNet's usual).
         std: Per channel RGB, of 0 to 255.
         licence: Of the weights.
     """
@@ -41,9 +41,14 @@ class Backbone:
     input_size: int
     repeats: tuple[int, ...]
     blocks: tuple[int, int]
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
+    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
     licence: str = "Apache-2.0"
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of an embedding."""
+        return sum(self.blocks)
 
     @property
     def version(self) -> str:
@@ -51,7 +56,7 @@ class Backbone:
         return f"{self.name}-{self.sha256[:8]}-f{FEATURES_VERSION}-p{PIXELS_VERSION}"
 
 
-FEATURES_VERSION = "1"
+FEATURES_VERSION = "2"
 
 BACKBONES: dict[str, Backbone] = {
     backbone.name: backbone

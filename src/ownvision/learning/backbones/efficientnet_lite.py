@@ -62,7 +62,7 @@ def network(name: str) -> Network:
         groups = weight.shape[0] if depthwise else 1
         return Convolution(weight * scale[:, None, None, None], bias, stride, groups, relu)
 
-    blocks = []
+    blocks: list[Block] = []
     for stage, repeats in enumerate(BACKBONES[name].repeats):
         for repeat in range(repeats):
             at = f"_blocks.{len(blocks)}"

@@ -1,48 +1,19 @@
-"""The models of the wire, as `reference/models.md` has them: bodies are parsed with them, answers documented.
+"""Answers, for the documentation; `shapes` makes them."""
 
-Names of incoming fields are matched whatever their case, unknown and read-only ones are ignored: programs send back
-whole objects that they got.
-"""
-
-import re
-import uuid
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel
 
-_GUID = re.compile(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
-INT32 = 2**31 - 1
-
-
-def guid(value: object) -> object:
-    """A GUID in the service's own form: lower-case, with hyphens.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if not isinstance(value, str) or not _GUID.fullmatch(value):
-        raise ValueError("this is no GUID")
-    return str(uuid.UUID(value))
-
-
-Guid = Annotated[str, BeforeValidator(guid), WithJsonSchema({"type": "string", "format": "uuid"})]
-
-
-class Wire(BaseModel):
-    """camelCase on the wire, any case accepted."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _any_case(cls, value: object) -> object:
-        if not isinstance(value, Mapping):
-            return value
-        aliases = {field.alias.lower(): field.alias for field in cls.model_fields.values() if field.alias}
-        return {aliases.get(key.lower(), key) if isinstance(key, str) else key: item for key, item in value.items()}
+from ownvision.api.models.base import Guid, Wire
+from ownvision.api.models.bodies import (
+    CustomBaseModelInfo,
+    ImageRegionCreateEntry,
+    ImageTagCreateEntry,
+    PredictionQueryToken,
+    ProjectSettings,
+    Region,
+)
 
 
 class CustomVisionError(Wire):
@@ -64,23 +35,6 @@ class Domain(Wire):
     model_information: dict[str, Any] | None = None
 
 
-class ImageProcessingSettings(Wire):
-    """Which image transforms training uses."""
-
-    augmentation_methods: dict[str, bool] | None = None
-
-
-class ProjectSettings(Wire):
-    """Settings of a project."""
-
-    domain_id: Guid | None = None
-    classification_type: str | None = None
-    target_export_platforms: list[str] | None = None
-    use_negative_set: bool | None = None
-    detection_parameters: str | None = None
-    image_processing_settings: ImageProcessingSettings | None = None
-
-
 class Project(Wire):
     """A project."""
 
@@ -95,21 +49,6 @@ class Project(Wire):
     status: str
 
 
-class ProjectChange(Wire):
-    """A project's new values; what is left out stays."""
-
-    name: str | None = None
-    description: str | None = None
-    settings: ProjectSettings | None = None
-
-
-class CreateProjectOptions(Wire):
-    """Options of a new project (storage integration is not offered: they are accepted and ignored)."""
-
-    export_model_container_uri: str | None = None
-    notification_queue_uri: str | None = None
-
-
 class Tag(Wire):
     """A tag."""
 
@@ -120,30 +59,12 @@ class Tag(Wire):
     image_count: int
 
 
-class TagChange(Wire):
-    """A tag's new values; what is left out stays."""
-
-    name: str | None = None
-    description: str | None = None
-    type: str | None = None
-
-
 class ImageTag(Wire):
     """A tag on an image."""
 
     tag_id: Guid
     tag_name: str | None
     created: str
-
-
-class Region(Wire):
-    """A box to be put on an image, relative to the upright picture."""
-
-    tag_id: Guid
-    left: float
-    top: float
-    width: float
-    height: float
 
 
 class ImageRegion(Region):
@@ -184,57 +105,6 @@ class ImageCreateSummary(Wire):
     images: list[ImageCreateResult]
 
 
-class Batch(Wire):
-    """What all batches have."""
-
-    tag_ids: list[Guid] | None = None
-    metadata: dict[str, str] | None = None
-
-
-class Entry(Wire):
-    """What entries of all batches have."""
-
-    tag_ids: list[Guid] | None = None
-    regions: list[Region] | None = None
-
-
-class ImageFileCreateEntry(Entry):
-    """An image file, base64."""
-
-    name: str | None = None
-    contents: str | None = Field(None, json_schema_extra={"format": "byte"})
-
-
-class ImageFileCreateBatch(Batch):
-    """A batch of image files."""
-
-    images: list[ImageFileCreateEntry] | None = None
-
-
-class ImageUrlCreateEntry(Entry):
-    """The address of an image."""
-
-    url: str
-
-
-class ImageUrlCreateBatch(Batch):
-    """A batch of image addresses."""
-
-    images: list[ImageUrlCreateEntry] | None = None
-
-
-class ImageIdCreateEntry(Entry):
-    """The id of a stored prediction."""
-
-    id: Guid
-
-
-class ImageIdCreateBatch(Batch):
-    """A batch of stored predictions."""
-
-    images: list[ImageIdCreateEntry] | None = None
-
-
 class ImageMetadataUpdateEntry(Wire):
     """What became of one image's metadata."""
 
@@ -250,37 +120,12 @@ class ImageMetadataUpdateSummary(Wire):
     images: list[ImageMetadataUpdateEntry]
 
 
-class ImageTagCreateEntry(Wire):
-    """An image and a tag for it."""
-
-    image_id: Guid
-    tag_id: Guid
-
-
-class ImageTagCreateBatch(Wire):
-    """Image tags to be made."""
-
-    tags: list[ImageTagCreateEntry] | None = None
-
-
 class ImageTagCreateSummary(Wire):
     """What became of image tags."""
 
     created: list[ImageTagCreateEntry]
     duplicated: list[ImageTagCreateEntry]
     exceeded: list[ImageTagCreateEntry]
-
-
-class ImageRegionCreateEntry(Region):
-    """A box for an image."""
-
-    image_id: Guid
-
-
-class ImageRegionCreateBatch(Wire):
-    """Boxes to be made."""
-
-    regions: list[ImageRegionCreateEntry] | None = None
 
 
 class ImageRegionCreateResult(ImageRegion):
@@ -295,20 +140,6 @@ class ImageRegionCreateSummary(Wire):
     created: list[ImageRegionCreateResult]
     duplicated: list[ImageRegionCreateEntry]
     exceeded: list[ImageRegionCreateEntry]
-
-
-class CustomBaseModelInfo(Wire):
-    """The iteration that training starts from."""
-
-    project_id: Guid
-    iteration_id: Guid
-
-
-class TrainingParameters(Wire):
-    """Parameters of one training."""
-
-    selected_tags: list[Guid] | None = None
-    custom_base_model_info: CustomBaseModelInfo | None = None
 
 
 class Iteration(Wire):
@@ -332,12 +163,6 @@ class Iteration(Wire):
     original_publish_resource_id: str | None
     custom_base_model_info: CustomBaseModelInfo | None = None
     training_error_details: str | None = None
-
-
-class IterationChange(Wire):
-    """An iteration's new name."""
-
-    name: str | None = None
 
 
 class TagPerformance(Wire):
@@ -406,12 +231,6 @@ class Export(Wire):
     newer_version_available: bool
 
 
-class ImageUrl(Wire):
-    """The address of an image."""
-
-    url: str
-
-
 class ImagePrediction(Wire):
     """What was predicted for an image."""
 
@@ -420,28 +239,6 @@ class ImagePrediction(Wire):
     iteration: Guid
     created: datetime
     predictions: list[Prediction]
-
-
-class PredictionQueryTag(Wire):
-    """A tag and the probabilities asked for."""
-
-    id: Guid
-    min_threshold: float | None = None
-    max_threshold: float | None = None
-
-
-class PredictionQueryToken(Wire):
-    """What stored predictions to give."""
-
-    session: str | None = None
-    continuation: str | None = None
-    max_count: int | None = Field(None, ge=0, le=INT32)
-    order_by: str | None = None
-    tags: list[PredictionQueryTag] | None = None
-    iteration_id: Guid | None = None
-    start_time: datetime | None = None
-    end_time: datetime | None = None
-    application: str | None = None
 
 
 class StoredImagePrediction(Wire):

@@ -1,0 +1,181 @@
+"""Bodies of requests."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from ownvision.api.models.base import INT32, Guid, Wire
+
+
+class ImageProcessingSettings(Wire):
+    """Which image transforms training uses."""
+
+    augmentation_methods: dict[str, bool] | None = None
+
+
+class ProjectSettings(Wire):
+    """Settings of a project."""
+
+    domain_id: Guid | None = None
+    classification_type: str | None = None
+    target_export_platforms: list[str] | None = None
+    use_negative_set: bool | None = None
+    detection_parameters: str | None = None
+    image_processing_settings: ImageProcessingSettings | None = None
+
+
+class ProjectChange(Wire):
+    """A project's new values; what is left out stays."""
+
+    name: str | None = None
+    description: str | None = None
+    settings: ProjectSettings | None = None
+
+
+class CreateProjectOptions(Wire):
+    """Options of a new project (storage integration is not offered: they are accepted and ignored)."""
+
+    export_model_container_uri: str | None = None
+    notification_queue_uri: str | None = None
+
+
+class TagChange(Wire):
+    """A tag's new values; what is left out stays."""
+
+    name: str | None = None
+    description: str | None = None
+    type: str | None = None
+
+
+class Region(Wire):
+    """A box to be put on an image, relative to the upright picture."""
+
+    tag_id: Guid
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+class Batch(Wire):
+    """What all batches have."""
+
+    tag_ids: list[Guid] | None = None
+    metadata: dict[str, str] | None = None
+
+
+class Entry(Wire):
+    """What entries of all batches have."""
+
+    tag_ids: list[Guid] | None = None
+    regions: list[Region] | None = None
+
+
+class ImageFileCreateEntry(Entry):
+    """An image file, base64."""
+
+    name: str | None = None
+    contents: str | None = Field(None, json_schema_extra={"format": "byte"})
+
+
+class ImageFileCreateBatch(Batch):
+    """A batch of image files."""
+
+    images: list[ImageFileCreateEntry] | None = None
+
+
+class ImageUrlCreateEntry(Entry):
+    """The address of an image."""
+
+    url: str
+
+
+class ImageUrlCreateBatch(Batch):
+    """A batch of image addresses."""
+
+    images: list[ImageUrlCreateEntry] | None = None
+
+
+class ImageIdCreateEntry(Entry):
+    """The id of a stored prediction."""
+
+    id: Guid
+
+
+class ImageIdCreateBatch(Batch):
+    """A batch of stored predictions."""
+
+    images: list[ImageIdCreateEntry] | None = None
+
+
+class ImageTagCreateEntry(Wire):
+    """An image and a tag for it."""
+
+    image_id: Guid
+    tag_id: Guid
+
+
+class ImageTagCreateBatch(Wire):
+    """Image tags to be made."""
+
+    tags: list[ImageTagCreateEntry] | None = None
+
+
+class ImageRegionCreateEntry(Region):
+    """A box for an image."""
+
+    image_id: Guid
+
+
+class ImageRegionCreateBatch(Wire):
+    """Boxes to be made."""
+
+    regions: list[ImageRegionCreateEntry] | None = None
+
+
+class CustomBaseModelInfo(Wire):
+    """The iteration that training starts from."""
+
+    project_id: Guid
+    iteration_id: Guid
+
+
+class TrainingParameters(Wire):
+    """Parameters of one training."""
+
+    selected_tags: list[Guid] | None = None
+    custom_base_model_info: CustomBaseModelInfo | None = None
+
+
+class IterationChange(Wire):
+    """An iteration's new name."""
+
+    name: str | None = None
+
+
+class ImageUrl(Wire):
+    """The address of an image."""
+
+    url: str
+
+
+class PredictionQueryTag(Wire):
+    """A tag and the probabilities asked for."""
+
+    id: Guid
+    min_threshold: float | None = None
+    max_threshold: float | None = None
+
+
+class PredictionQueryToken(Wire):
+    """What stored predictions to give."""
+
+    session: str | None = None
+    continuation: str | None = None
+    max_count: int | None = Field(None, ge=0, le=INT32)
+    order_by: str | None = None
+    tags: list[PredictionQueryTag] | None = None
+    iteration_id: Guid | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    application: str | None = None
