@@ -1,6 +1,7 @@
 """A real service for the tests that talk to one: `ownvision serve` in a process of its own, once per session."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,5 +42,5 @@ def http_client(service: Running) -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def objects(service: Running) -> Callable[[], set[Path]]:
     """The files in the object store now."""
-    root = service.data / "objects"
-    return lambda: {path for path in root.rglob("*") if path.is_file()}
+    # os.walk passes over folders that are removed while it looks.
+    return lambda: {Path(folder) / name for folder, _, names in os.walk(service.data / "objects") for name in names}

@@ -20,7 +20,7 @@ from ownvision.store.tables import Base
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 SOURCE = ROOT / "src/ownvision"
-CODE = re.compile(r"(BadRequest|NotFound|Forbidden|Conflict|Unsupported|Error)([A-Z]\w+)?")
+CODE = re.compile(r"(BadRequest|Conflict|NotFound|Forbidden)([A-Z]\w+)?|(Unsupported|Error)[A-Z]\w+")
 
 
 def page(name: str) -> str:

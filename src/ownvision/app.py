@@ -55,7 +55,7 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=65,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    with _worker(settings) if settings.worker else _nothing():
+    with worker(settings) if settings.worker else _nothing():
         _Server(config, app, settings).run()
     app.state.components.database.close()
 
@@ -99,7 +99,7 @@ def _nothing() -> Iterator[None]:
 
 
 @contextmanager
-def _worker(settings: Settings) -> Iterator[None]:
+def worker(settings: Settings) -> Iterator[None]:
     """The job worker, in a process of its own, started again when it dies."""
     stop = threading.Event()
     # The worker dies with the thread that started it (PR_SET_PDEATHSIG), so this thread lives as long as the service.

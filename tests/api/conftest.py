@@ -4,7 +4,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Service:
 @contextmanager
 def running(folder: Path, **options: Any) -> Iterator[Service]:
     """A service on a free port, over a data folder."""
-    settings = Settings(data=folder, worker=False, min_free_bytes=0, **options)
+    settings = Settings(**{"data": folder, "worker": False, "min_free_bytes": 0, **options})
     app = service.create(settings)
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, lifespan="off", log_config=None, loop="uvloop", http="httptools", ws="none")
@@ -60,7 +60,12 @@ def running(folder: Path, **options: Any) -> Iterator[Service]:
     components = app.state.components
     with components.database.read() as session:
         shown = accounts.describe(session, components.keys, accounts.all(session)[0])
-    try:
+    with ExitStack() as stack:
+        if settings.worker:
+            stack.enter_context(service.worker(settings))
+        stack.callback(components.database.close)
+        stack.callback(thread.join)
+        stack.callback(setattr, server, "should_exit", True)
         yield Service(
             f"http://127.0.0.1:{port}",
             components,
@@ -69,10 +74,6 @@ def running(folder: Path, **options: Any) -> Iterator[Service]:
             shown["predictionKeys"]["primary"],
             shown["predictionResourceId"],
         )
-    finally:
-        server.should_exit = True
-        thread.join()
-        components.database.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from azure.cognitiveservices.vision.customvision.training.models import (
     CustomVisionErrorException,
     ImageFileCreateBatch,
     ImageFileCreateEntry,
-    ImageRegionCreateBatch,
     ImageRegionCreateEntry,
     Region,
 )
@@ -56,9 +55,9 @@ def test_regions_come_with_their_images_and_tag_them(trainer: Any, project: Any,
 def test_regions_are_added_and_removed_with_their_tag(trainer: Any, project: Any, tags: dict[str, Any]) -> None:
     made = trainer.create_images_from_data(project.id, scene(1, ("circle",))[0]).images[0].image
     entries = [ImageRegionCreateEntry(image_id=made.id, tag_id=tags["circle"].id, left=0, top=0, width=0.5, height=0.5)]
-    summary = trainer.create_image_regions(project.id, ImageRegionCreateBatch(regions=entries))
+    summary = trainer.create_image_regions(project.id, entries)
     assert [row.image_id for row in summary.created] == [made.id]
-    assert trainer.get_tagged_image_count(project.id, [tags["circle"].id]) == 1
+    assert trainer.get_tagged_image_count(project.id, tag_ids=[tags["circle"].id]) == 1
     trainer.delete_image_regions(project.id, [row.region_id for row in summary.created])
     assert trainer.get_untagged_image_count(project.id) == 1
 
@@ -73,7 +72,7 @@ def test_a_box_outside_its_image_is_refused(
         image_id=made.id, tag_id=tags["circle"].id, left=left, top=top, width=width, height=height
     )
     with pytest.raises(CustomVisionErrorException) as refusal:
-        trainer.create_image_regions(project.id, ImageRegionCreateBatch(regions=[region]))
+        trainer.create_image_regions(project.id, [region])
     assert refusal.value.response.status_code == 400
     assert trainer.get_tagged_image_count(project.id) == 0
 

@@ -9,7 +9,6 @@ from azure.cognitiveservices.vision.customvision.training.models import (
     CustomVisionErrorException,
     ImageFileCreateBatch,
     ImageFileCreateEntry,
-    ImageTagCreateBatch,
     ImageTagCreateEntry,
     ImageUrlCreateBatch,
     ImageUrlCreateEntry,
@@ -95,7 +94,7 @@ def test_images_come_from_files_data_and_urls(
     again = trainer.create_images_from_data(project.id, scene(3, ("circle",))[0], tag_ids=[tag.id])
     assert [row.status for row in again.images] == ["OKDuplicate"]
     assert again.images[0].image.id == data.images[0].image.id
-    assert trainer.get_image_count(project.id) == trainer.get_tagged_image_count(project.id, [tag.id]) == 5
+    assert trainer.get_image_count(project.id) == trainer.get_tagged_image_count(project.id, tag_ids=[tag.id]) == 5
     assert trainer.get_tag(project.id, tag.id).image_count == 5
 
 
@@ -138,9 +137,9 @@ def test_image_tags_are_added_and_removed(trainer: Any, project: Any) -> None:
     tag = trainer.create_tag(project.id, "circle")
     images = upload(trainer, project, range(2))
     entries = [ImageTagCreateEntry(image_id=image.id, tag_id=tag.id) for image in images]
-    summary = trainer.create_image_tags(project.id, ImageTagCreateBatch(tags=entries))
+    summary = trainer.create_image_tags(project.id, entries)
     assert (len(summary.created), summary.duplicated) == (2, [])
-    assert len(trainer.create_image_tags(project.id, ImageTagCreateBatch(tags=entries)).duplicated) == 2
+    assert len(trainer.create_image_tags(project.id, entries).duplicated) == 2
     trainer.delete_image_tags(project.id, [images[0].id], [tag.id])
     assert trainer.get_tag(project.id, tag.id).image_count == 1
 

@@ -164,10 +164,13 @@ def test_a_negative_tag_stands_alone(house: Components, make_project: Callable[.
         "ErrorNegativeAndRegularTagOnSameImage"
     ]
     (added,) = _add(house, project, [picture(2)], tag_ids=[oak])
-    with pytest.raises(OwnVisionError) as refused, house.database.write() as session:
+    assert added.view is not None
+    entry = (added.view.image.id, negative)
+    with house.database.write() as session:
         locked = projects.lock(session, project.account_id, project.id)
-        assert added.view is not None
-        images.add_tags(session, locked, [(added.view.image.id, negative)], house.settings.limits)
+        with pytest.raises(OwnVisionError) as refused:
+            images.add_tags(session, locked, [entry], house.settings.limits)
+        session.rollback()
     assert refused.value.code == "BadRequestNegativeAndRegularTagOnSameImage"
     assert _count(house, project, tag_ids=[negative]) == 0
 

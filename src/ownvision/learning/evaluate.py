@@ -84,9 +84,7 @@ def classification(
     )
 
 
-def _spread(
-    said: NDArray[np.bool_], truth: NDArray[np.bool_], folds: NDArray[np.int64] | None
-) -> tuple[float, float]:
+def _spread(said: NDArray[np.bool_], truth: NDArray[np.bool_], folds: NDArray[np.int64] | None) -> tuple[float, float]:
     """Standard deviations over folds of precision and of recall, all columns together."""
     if folds is None:
         return 0.0, 0.0

@@ -21,6 +21,7 @@ from ownvision.services import embedding, outputs
 from ownvision.services.components import Components
 from ownvision.services.frozen import Frozen, freeze
 from ownvision.store import ledger
+from ownvision.store.blobs import BlobDamaged, BlobMissing
 from ownvision.store.tables import Iteration, Lineage, ScoredImage
 from ownvision.store.tables.base import now
 
@@ -64,7 +65,16 @@ def run(components: Components, claim: rows.Claim) -> None:
         if not frozen.images:
             raise OwnVisionError("BadRequestTrainingValidationFailed", "Not enough images for training: none is left.")
         fit = _classifier if DOMAINS[iteration.domain_id].type == CLASSIFICATION else _detector
-        trained = fit(components, iteration, frozen, report)
+        try:
+            trained = fit(components, iteration, frozen, report)
+        except embedding.Unreadable as error:
+            with components.database.read() as session:
+                if _erased(session, iteration.id) != erased:
+                    continue
+            raise OwnVisionError(
+                "ErrorFeaturizationServiceUnavailable",
+                f"Image {error.image_id} can't be read; delete it, upload it anew and train again.",
+            ) from None
         prefix = ledger.iteration_prefix(claim.project_id, iteration.id)
         outputs.write(components, claim, prefix, "iteration", MODEL, trained.model)
         _record_scores(components, claim, iteration.id, trained.scored)
@@ -133,7 +143,7 @@ def _detector(components: Components, iteration: Iteration, frozen: Frozen, repo
 
     examples = [
         detect.Example(
-            image=components.blobs.read(prefix + "original"),
+            image=_original(components, prefix),
             boxes=np.array([box[1:] for box in image.boxes], np.float32).reshape(-1, 4),
             tags=np.array([box[0] for box in image.boxes], np.int64),
             key=bytes.fromhex(image.sha256),
@@ -160,6 +170,13 @@ def _detector(components: Components, iteration: Iteration, frozen: Frozen, repo
             }
         )
     return Trained(fitted.model, scored)
+
+
+def _original(components: Components, prefix: str) -> bytes:
+    try:
+        return components.blobs.read(prefix + "original")
+    except (BlobMissing, BlobDamaged):
+        raise embedding.Unreadable(prefix) from None
 
 
 def _erased(session: Session, iteration_id: str) -> int:

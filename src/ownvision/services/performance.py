@@ -13,9 +13,10 @@ from ownvision.learning import evaluate
 from ownvision.learning.evaluate import Detections, Performance
 from ownvision.services import images as image_service
 from ownvision.services import iterations
+from ownvision.services import tags as tag_service
 from ownvision.services.images import ImageView, valid_at
 from ownvision.services.predictions import boxed, labelled
-from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Project, ScoredImage
+from ownvision.store.tables import Image, ImageTag, Iteration, Project, ScoredImage
 
 THRESHOLD, OVERLAP = 0.5, 0.3
 
@@ -101,7 +102,7 @@ def images(
         project,
         [row.Image for row in found],
         iteration.revision,
-        {tag.tag_id: tag.name for tag in session.scalars(_all_tags(iteration_id))},
+        tag_service.names(session, project, iteration_id),
     )
     classifies = DOMAINS[iteration.domain_id].type == CLASSIFICATION
     return [
@@ -124,7 +125,7 @@ def image_count(session: Session, project: Project, iteration_id: str, tag_ids: 
     return session.scalar(select(func.count()).select_from(query.subquery())) or 0
 
 
-def _scored(iteration: Iteration, tag_ids: Sequence[str]) -> Select[Any]:
+def _scored(iteration: Iteration, tag_ids: Sequence[str]) -> Select[Image, bytes]:
     conditions: list[ColumnElement[bool]] = [ScoredImage.iteration_id == iteration.id]
     if tag_ids:
         carries = select(ImageTag.id).where(
@@ -132,10 +133,6 @@ def _scored(iteration: Iteration, tag_ids: Sequence[str]) -> Select[Any]:
         )
         conditions.append(carries.exists())
     return select(Image, ScoredImage.scores).join(ScoredImage, ScoredImage.image_id == Image.id).where(*conditions)
-
-
-def _all_tags(iteration_id: str) -> Select[tuple[IterationTag]]:
-    return select(IterationTag).where(IterationTag.iteration_id == iteration_id)
 
 
 def _predicted(scores: bytes) -> Detections:

@@ -27,7 +27,7 @@ from ownvision.store.tables.base import now
 
 Predicted = dict[str, Any]
 
-_LIMITS = Limits()  # type: ignore[call-arg]
+_LIMITS = Limits()
 _CODE_BY_REASON = {
     "format": "BadRequestImageFormat",
     "truncated": "BadRequestImageFormat",

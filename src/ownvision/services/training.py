@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from ownvision.domains import DOMAINS
@@ -14,7 +14,7 @@ from ownvision.jobs import rows
 from ownvision.learning.backbones import BACKBONES
 from ownvision.limits import Limits, Tier
 from ownvision.services import iterations, projects, tags
-from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Project, Tag
+from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Lineage, Project, Region, Tag
 from ownvision.store.tables.base import new_id, now
 
 RECIPE = "1"
@@ -61,14 +61,9 @@ def start(
     chosen = _chosen(all_tags, selected_tags)
     base = _custom_base(session, project, custom_base)
     _check_enough(session, project, chosen, limits)
-    if not force:
-        _check_changed(made, project, kind, budget_hours, chosen, base)
-    project.iterations_made += 1
     iteration = Iteration(
         id=new_id(),
         project_id=project.id,
-        number=project.iterations_made,
-        name=_free_name(project.iterations_made, {iteration.name for iteration in made}),
         status=TRAINING,
         revision=project.revision,
         domain_id=project.domain_id,
@@ -81,6 +76,11 @@ def start(
         image_count=project.image_count,
         tagged_count=project.tagged_count,
     )
+    if not force:
+        _check_changed(session, made, project, iteration, all_tags)
+    project.iterations_made += 1
+    iteration.number = project.iterations_made
+    iteration.name = _free_name(iteration.number, {other.name for other in made})
     session.add(iteration)
     session.flush()
     positions = {tag.id: position for position, tag in enumerate(chosen)}
@@ -137,7 +137,8 @@ def _chosen(all_tags: Sequence[Tag], selected: Sequence[str]) -> list[Tag]:
         raise OwnVisionError(
             "BadRequestInvalidIds", f"selectedTags names {unknown[0]}, which is no tag of this project."
         )
-    return [tag for tag in all_tags if not selected or tag.id in selected]
+    # By name, so that the same data gives the same model, whatever ids its tags have.
+    return sorted((tag for tag in all_tags if not selected or tag.id in selected), key=lambda tag: tag.name)
 
 
 def _custom_base(session: Session, project: Project, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -212,29 +213,40 @@ def _check_enough_regions(chosen: Sequence[Tag], limits: Limits) -> None:
 
 
 def _check_changed(
-    made: Sequence[Iteration],
-    project: Project,
-    kind: str,
-    budget_hours: int,
-    chosen: Sequence[Tag],
-    base: dict[str, Any] | None,
+    session: Session, made: Sequence[Iteration], project: Project, new: Iteration, all_tags: Sequence[Tag]
 ) -> None:
-    newest = next((iteration for iteration in made if iteration.status == COMPLETED), None)
-    if newest is None:
+    last = next((iteration for iteration in made if iteration.status == COMPLETED), None)
+    if last is None or _wishes(last) != _wishes(new) or _data_changed(session, project, last, all_tags):
         return
-    same = (
-        newest.revision == project.revision
-        and newest.domain_id == project.domain_id
-        and newest.classification_type == project.classification_type
-        and newest.training_type == kind
-        and newest.reserved_budget_in_hours == budget_hours
-        and set(newest.selected_tags) == {tag.id for tag in chosen}
-        and newest.custom_base_model == base
-    )
-    if same and newest.pipeline == pipeline(project):
+    if last.pipeline == new.pipeline:
         raise OwnVisionError("BadRequestTrainingNotNeeded", "Nothing changed since last training")
-    if same:
-        raise OwnVisionError(
-            "BadRequestTrainingNotNeededButTrainingPipelineUpdated",
-            "Nothing changed since last training, but training itself was improved; forceTrain=true trains again.",
-        )
+    raise OwnVisionError(
+        "BadRequestTrainingNotNeededButTrainingPipelineUpdated",
+        "Nothing changed since last training, but training itself was improved; forceTrain=true trains again.",
+    )
+
+
+def _wishes(iteration: Iteration) -> tuple[object, ...]:
+    return (
+        iteration.domain_id,
+        iteration.classification_type,
+        iteration.training_type,
+        iteration.reserved_budget_in_hours,
+        set(iteration.selected_tags),
+        iteration.custom_base_model,
+    )
+
+
+def _data_changed(session: Session, project: Project, last: Iteration, all_tags: Sequence[Tag]) -> bool:
+    """Asked of the rows: uploading the same images again makes another revision, and changes nothing."""
+    if project.revision == last.revision:
+        return False
+    frozen = session.scalars(select(IterationTag).where(IterationTag.iteration_id == last.id))
+    if {(tag.tag_id, tag.name, tag.type) for tag in frozen} != {(tag.id, tag.name, tag.type) for tag in all_tags}:
+        return True
+    touched = [
+        exists().where(table.project_id == project.id, or_(table.since > last.revision, table.until > last.revision))
+        for table in (Image, ImageTag, Region)
+    ]
+    erased = exists().where(Lineage.iteration_id == last.id)
+    return any(session.scalar(select(one)) for one in (erased, *touched))

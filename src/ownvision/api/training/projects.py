@@ -78,6 +78,8 @@ def delete_project(call: TheCall, project_id: ProjectId) -> Response:
     """Delete a specific project."""
     with call.database.write() as session:
         projects.delete(session, projects.get(session, call.account_id, project_id, lock=True))
+    # After the commit: were it undone, the project would have lost its key. A crash here leaves that to the worker.
+    call.components.keys.destroy_project(project_id)
     return empty()
 
 

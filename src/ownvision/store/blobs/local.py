@@ -1,8 +1,7 @@
-"""Objects as files of a folder."""
+"""Objects as files of a folder (Linux)."""
 
 import ctypes
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,20 +26,21 @@ class LocalBlobs:
         """See `BlobStore.put_new`."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Written under another name and linked: nobody ever reads half an object, and a taken name is never replaced.
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        # Linked only once it is whole: nobody ever reads half an object, a taken name is never replaced, and a crash
+        # leaves no file at all, since the file has no name before.
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o600)
         try:
-            with open(temporary, "xb", buffering=0) as file:
-                view = memoryview(data)
-                while view:
-                    view = view[file.write(view) :]
-                if durable:
-                    os.fsync(file.fileno())
-            os.link(temporary, path)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if durable:
+                os.fsync(descriptor)
+            # Naming a folder, which an absolute path makes meaningless, is what makes Python follow the link.
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
         except FileExistsError:
             raise BlobExists(key) from None
         finally:
-            temporary.unlink(missing_ok=True)
+            os.close(descriptor)
         if durable:
             self._sync_folders(path.parent)
 

@@ -1,0 +1,173 @@
+"""The detector's training loop in torch; only the training subprocess imports this module.
+
+Nothing here looks at a clock, and threads are as many as the machine has: the same pictures and seed give the same
+numbers on the same machine.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from ownvision.learning.augment import Scene, variation, vary
+from ownvision.learning.detect_loss import loss
+from ownvision.learning.detect_network import Detector
+from ownvision.learning.detector_graph import Floats, centres, front
+
+BATCH = 4
+_HEAD_RATE, _BACKBONE_RATE, _DECAY = 2e-3, 3e-4, 0.02
+_WARM_UP, _LEAST_RATE = 15, 0.03
+# The last part of the schedule sees milder pictures; settling on all images is that mild throughout, and this slow.
+_MILD_SHARE, _SETTLE_RATE = 0.35, 0.15
+_AVERAGE = 0.98
+_LARGEST_GRADIENT = 10.0
+
+
+@dataclass
+class Training:
+    """A detector being trained.
+
+    Attributes:
+        detector: Takes the gradient steps.
+        average: The running mean of its numbers, which is what is kept (Polyak and Juditsky 1992).
+        seed: Where chance comes from, with the number of the step.
+        log: Step and loss.
+    """
+
+    detector: Detector
+    average: Detector
+    run_front: Callable[[Floats], Tensor]
+    input_size: int
+    seed: int
+    augmentation: Mapping[str, bool]
+    log: list[tuple[int, float]] = field(default_factory=list)
+
+    def numbers(self) -> dict[str, Floats]:
+        """The averaged detector's convolutions, as `detector_graph.detector` reads them."""
+        return self.average.numbers()
+
+
+def threads() -> int:
+    """As many as the cores this process may use, eight at most: beyond, small maps only wait for each other."""
+    return min(len(os.sched_getaffinity(0)), 8)
+
+
+def start(backbone: str, tags: int, input_size: int, seed: int, augmentation: Mapping[str, bool]) -> Training:
+    """A detector with the backbone's packaged numbers and a fresh head."""
+    torch.set_num_threads(threads())
+    torch.use_deterministic_algorithms(True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        detector = Detector(backbone, tags)
+    average = Detector(backbone, tags)
+    average.load_state_dict(detector.state_dict())
+    for one in (detector, average):
+        one.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average.requires_grad_(False).eval()
+    return Training(detector, average, _front(backbone, input_size), input_size, seed, augmentation)
+
+
+def advance(
+    training: Training,
+    pick: Callable[[int], Scene],
+    count: int,
+    steps: int,
+    *,
+    settle: bool,
+    stop: Callable[[int], None],
+) -> None:
+    """Take gradient steps.
+
+    Args:
+        training: What is trained, in place.
+        pick: Gives the picture of an index below `count`.
+        count: How many pictures there are.
+        steps: How many steps to take.
+        settle: Start from the averaged numbers, slowly and mildly, instead of the whole schedule.
+        stop: Called before each step with its number in this schedule; raises to end the training.
+    """
+    if settle:
+        training.detector.load_state_dict(training.average.state_dict())
+    detector = training.detector.train()
+    optimizer = _optimizer(detector)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    points, strides = (torch.from_numpy(array) for array in centres(training.input_size))
+    mild, strong = (variation(training.augmentation, final=final) for final in (True, False))
+    order = _order(count, training.seed + settle)
+    for step in range(steps):
+        stop(step)
+        at = len(training.log)
+        rng = np.random.default_rng([training.seed, at])
+        how = mild if settle or step >= steps * (1 - _MILD_SHARE) else strong
+        chosen = [next(order) for _ in range(BATCH)]
+        scenes = [vary(index, pick, count, training.input_size, how, rng) for index in chosen]
+        features = training.run_front(np.stack([scene[0] for scene in scenes]))
+        share = _rate(step, steps) * (_SETTLE_RATE if settle else 1.0)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * share
+        optimizer.zero_grad(set_to_none=True)
+        logits, distances = detector(features)
+        value = loss(logits, distances, points, strides, [_truth(scene, training.input_size) for scene in scenes])
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(detector.parameters(), _LARGEST_GRADIENT)
+        optimizer.step()
+        _follow(training.average, detector, at)
+        training.log.append((at, float(value.item())))
+
+
+def _front(backbone: str, input_size: int) -> Callable[[Floats], Tensor]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    # Its threads would spin while torch's work.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(front(backbone, input_size), options, providers=["CPUExecutionProvider"])
+
+    def run(pixels: Floats) -> Tensor:
+        image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
+        features = torch.from_numpy(session.run(None, {"image": image})[0])
+        return features.to(memory_format=torch.channels_last)
+
+    return run
+
+
+def _truth(scene: Scene, input_size: int) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(scene[1] * np.float32(input_size)), torch.from_numpy(scene[2])
+
+
+def _order(count: int, seed: int):  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng([seed, count])
+    while True:
+        yield from (int(index) for index in rng.permutation(count))
+
+
+def _optimizer(detector: Detector) -> torch.optim.Optimizer:
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in detector.named_parameters():
+        rate = _BACKBONE_RATE if name.startswith("backbone.") else _HEAD_RATE
+        groups.setdefault((rate, _DECAY if parameter.ndim > 1 else 0.0), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
+    )
+
+
+def _rate(step: int, steps: int) -> float:
+    """Linear warm-up, then half a cosine."""
+    cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / _WARM_UP) * (_LEAST_RATE + (1 - _LEAST_RATE) * cosine)
+
+
+@torch.no_grad()
+def _follow(average: Detector, detector: Detector, step: int) -> None:
+    # Early numbers are noise: the mean starts short and grows.
+    keep = min(_AVERAGE, (1 + step) / (10 + step))
+    mine: Sequence[Tensor] = list(average.state_dict().values())
+    for old, new in zip(mine, detector.state_dict().values(), strict=True):
+        if old.dtype.is_floating_point:
+            old.lerp_(new, 1 - keep)
+        else:
+            old.copy_(new)
