@@ -66,8 +66,7 @@ def test_the_iteration_says_what_it_is(trainer: Any, service: Running, life: Lif
 
 
 def test_an_iteration_can_be_renamed(trainer: Any, life: Life) -> None:
-    life.iteration.name = "The first"
-    assert trainer.update_iteration(life.project.id, life.iteration.id, life.iteration).name == "The first"
+    assert trainer.update_iteration(life.project.id, life.iteration.id, "The first").name == "The first"
 
 
 def test_training_again_without_a_change_is_refused(trainer: Any, life: Life) -> None:

@@ -50,7 +50,7 @@ def probabilities(folder: Path, picture: bytes) -> dict[str, float]:
         path.write_bytes(picture)
         program = [sys.executable, str(folder / "python" / "predict.py"), str(path)]
         printed = subprocess.run(program, check=True, capture_output=True, text=True).stdout
-    rows = [line.split(maxsplit=1) for line in printed.splitlines()[1:]]
+    rows = [line.split(maxsplit=1) for line in printed.splitlines() if line.startswith("  ")]
     return {tag: float(probability) for probability, tag in rows}
 
 

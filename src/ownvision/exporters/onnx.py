@@ -14,7 +14,8 @@ import onnx
 import onnxruntime
 from onnx import helper
 
-from ownvision.domains import Domain
+from ownvision.domains import S1_DETECTION, Domain
+from ownvision.exporters.suppression import with_suppression
 
 EXPORTER_VERSION = "2.2"
 _TOLERANCE = 1e-4
@@ -44,8 +45,8 @@ def archive(
 
     Args:
         model: The iteration's ONNX file.
-        labels: Its tags, in the order of its output.
-        domain: What it was trained on.
+        labels: Its tags; `labels.txt` gets them in the order of the model's output, which the model knows by id.
+        domain: What it was trained on; readers of General (compact) [S1] expect suppression inside the graph.
         multilabel: Whether its probabilities are independent.
         iteration_id: Named in the manifest.
         flavor: None, ``ONNX10`` or ``ONNX12``; the file is the same.
@@ -56,11 +57,15 @@ def archive(
         `requirements.txt` and `python/predict.py`.
 
     Raises:
-        ValueError: The exported file does not give the stored one's numbers.
+        ValueError: The exported file does not give the stored one's numbers, or the model knows a tag without a label.
     """
-    properties = metadata_properties(model, multilabel=multilabel)
+    names = _in_order(model, labels)
+    suppressed = domain.id == S1_DETECTION
+    properties = metadata_properties(model, multilabel=multilabel, suppressed=suppressed)
     exported_model = _with_metadata(model, properties)
     check_parity(model, exported_model)
+    if suppressed:
+        exported_model = with_suppression(exported_model)
     manifest = {
         "DomainType": domain.type,
         "Platform": "ONNX",
@@ -77,7 +82,7 @@ def archive(
     resources = files("ownvision.exporters") / "onnx_files"
     entries = {
         "model.onnx": exported_model,
-        "labels.txt": "\n".join(label.name for label in labels).encode(),
+        "labels.txt": "\n".join(names).encode(),
         "cvexport.manifest": json.dumps(manifest, indent=1).encode(),
         "metadata_properties.json": json.dumps(properties, indent=1).encode(),
         "LICENSE": (resources / "LICENSE").read_bytes(),
@@ -95,18 +100,21 @@ def archive(
     return buffer.getvalue()
 
 
-def metadata_properties(model: bytes, *, multilabel: bool) -> dict[str, str]:
-    """The original's twenty properties, with what is true of this model."""
+def metadata_properties(model: bytes, *, multilabel: bool, suppressed: bool = False) -> dict[str, str]:
+    """The original's twenty properties, with what is true of this model (`suppressed`: nothing is left to do)."""
     own = _own_metadata(model)
     height, width = json.loads(own["ownvision.input"])
     classification = own["ownvision.task"] == "classification"
-    kind = "ClassificationMultiLabel" if multilabel else "ClassificationMultiClass"
+    if classification:
+        method = "ClassificationMultiLabel" if multilabel else "ClassificationMultiClass"
+    else:
+        method = "None" if suppressed else "NonMaxSuppression"
     return {
         "CustomVision.Metadata.AdditionalModelInfo": "",
         "CustomVision.Metadata.Version": "1.2",
-        "CustomVision.Postprocess.Method": kind if classification else "NonMaxSuppression",
+        "CustomVision.Postprocess.Method": method,
         "CustomVision.Postprocess.Yolo.Biases": "[]",
-        "CustomVision.Postprocess.Yolo.NmsThreshold": "0.0" if classification else "0.45",
+        "CustomVision.Postprocess.Yolo.NmsThreshold": "0.45" if method == "NonMaxSuppression" else "0.0",
         f"{_PROPERTIES}CropHeight": "0",
         f"{_PROPERTIES}CropMethod": "NoCrop",
         f"{_PROPERTIES}CropWidth": "0",
@@ -140,6 +148,16 @@ def check_parity(stored: bytes, exported: bytes) -> None:
     worst = max(float(np.abs(a - b).max()) for a, b in zip(*answers, strict=True))
     if worst > _TOLERANCE:
         raise ValueError(f"The exported model's numbers are up to {worst:.2g} away from the stored model's.")
+
+
+def _in_order(model: bytes, labels: Sequence[Label]) -> list[str]:
+    names = {label.id: label.name for label in labels}
+    ids: list[str] = json.loads(_own_metadata(model)["ownvision.tags"])
+    missing = [tag for tag in ids if tag not in names]
+    if missing:
+        raise ValueError(f"The model knows tags that have no name: {', '.join(missing)}.")
+    # One line a tag: a name with a line break in it would shift all that follow.
+    return [" ".join(names[tag].splitlines()) for tag in ids]
 
 
 def _own_metadata(model: bytes) -> dict[str, str]:

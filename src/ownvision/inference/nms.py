@@ -7,7 +7,7 @@ from ownvision.learning.evaluate import Detections, iou
 
 SCORE, OVERLAP, VOTE = 0.005, 0.45, 0.65
 MAX_BOXES = 200
-_CANDIDATES = 400
+CANDIDATES = 400
 
 
 def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> Detections:
@@ -23,7 +23,7 @@ def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> Detecti
     found: list[tuple[float, int, NDArray[np.float64]]] = []
     for tag in range(scores.shape[1]):
         column = scores[:, tag]
-        order = np.argsort(-column, kind="stable")[:_CANDIDATES]
+        order = np.argsort(-column, kind="stable")[:CANDIDATES]
         order = order[column[order] >= SCORE]
         candidates, weights = boxes[order].astype(np.float64), column[order].astype(np.float64)
         overlaps = iou(candidates, candidates)
@@ -31,6 +31,7 @@ def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> Detecti
         for index in range(len(order)):
             if alive[index]:
                 voters = overlaps[index] >= VOTE
+                voters[index] = True  # an empty box overlaps nothing, not even itself
                 found.append(
                     (float(weights[index]), tag, np.average(candidates[voters], axis=0, weights=weights[voters]))
                 )

@@ -120,12 +120,12 @@ def fit(
         for start, end in itertools.pairwise(bounds)
     ]
     mixes = _MIXES if len(parts) == 2 else ((1.0,),)
-    logits = [sum(share * part.logits for share, part in zip(mix, parts, strict=True)) for mix in mixes]
+    logits = [_mixed(mix, [part.logits for part in parts]) for mix in mixes]
     losses = [_loss(_cross_calibrated(one, y, folds, multilabel), y, multilabel) for one in logits]
     best = int(np.argmin(losses))
     slope, offset = _calibration(logits[best], y, multilabel)
     weights = np.concatenate([share * part.weights for share, part in zip(mixes[best], parts, strict=True)]) * slope
-    bias = sum(share * part.bias for share, part in zip(mixes[best], parts, strict=True)) * slope + offset
+    bias = _mixed(mixes[best], [part.bias for part in parts]) * slope + offset
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     progress(1.0)
@@ -136,6 +136,13 @@ def fit(
 
 # How much of the early and of the late layers' opinion: the early ones know drawings and digits, the late ones things.
 _MIXES = ((0.5, 0.5), (0.25, 0.75), (0.75, 0.25), (0.0, 1.0), (1.0, 0.0))
+
+
+def _mixed(shares: Sequence[float], parts: Sequence[Floats]) -> Floats:
+    total = np.zeros_like(parts[0])
+    for share, part in zip(shares, parts, strict=True):
+        total += share * part
+    return total
 
 
 @dataclass(frozen=True)
@@ -268,9 +275,12 @@ def _cross_calibrated(scores: Floats, y: Bools, folds: NDArray[np.int64], multil
 
 def _probabilities(scores: Floats, multilabel: bool) -> Floats:
     if multilabel:
-        return (1.0 / (1.0 + np.exp(-np.clip(scores, -50, 50)))).astype(np.float32)
-    shifted = np.exp(scores - scores.max(1, keepdims=True))
-    return (shifted / shifted.sum(1, keepdims=True)).astype(np.float32)
+        odds: Floats = np.exp(-np.clip(scores, -50, 50)).astype(np.float32)
+        likely: Floats = 1.0 / (1.0 + odds)
+        return likely
+    shifted: Floats = np.exp(scores - scores.max(1, keepdims=True)).astype(np.float32)
+    shares: Floats = shifted / shifted.sum(1, keepdims=True)
+    return shares
 
 
 def _loss(probabilities: Floats, y: Bools, multilabel: bool) -> float:

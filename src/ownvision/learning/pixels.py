@@ -26,8 +26,10 @@ RESIZED_SIDE = 1_600
 PIXELS_IN_FLIGHT = 40_000_000
 _ORIENTATION = 0x0112
 
-# The header is checked against MAX_SIDE before anything is decoded; Pillow's own limit, above which it warns, is lower.
+# The header is checked against MAX_SIDE before anything is decoded; Pillow's own guard stands behind it. Its warning is
+# made an error once, here: `catch_warnings` around each picture would not be safe with threads.
 Image.MAX_IMAGE_PIXELS = MAX_SIDE * MAX_SIDE
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 Reason = Literal["format", "truncated", "dimensions", "aspect"]
 
@@ -155,14 +157,12 @@ def derive(data: bytes) -> Derived:
 
 @contextmanager
 def _opened(data: bytes) -> Iterator[Image.Image]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            raise BadImage("dimensions", f"The image has more than {MAX_SIDE} × {MAX_SIDE} pixels.") from None
-        except Exception:  # Pillow's plugins raise many kinds on hostile headers
-            raise BadImage("format", f"This is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image.") from None
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise BadImage("dimensions", f"The image has more than {MAX_SIDE} × {MAX_SIDE} pixels.") from None
+    except Exception:  # Pillow's plugins raise many kinds on hostile headers
+        raise BadImage("format", f"This is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image.") from None
     with image:
         yield image
 
@@ -202,15 +202,13 @@ def _decoding(image: Image.Image) -> Iterator[None]:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("RGB", "L"):
-        return image.convert("RGB")
-    if image.mode.startswith("I"):  # 16-bit grey: scale instead of clip
-        grey = np.asarray(image).astype(np.float32)
-        return Image.fromarray((grey / 257.0).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
+    if image.has_transparency_data:  # a channel, or in PNG and GIF one colour that stands for none
         picture = image.convert("RGBA")
         ground = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(ground, picture).convert("RGB")
+    if image.mode.startswith("I"):  # 16-bit grey: scale instead of clip
+        grey = np.asarray(image).astype(np.float32)
+        return Image.fromarray((grey / 257.0).clip(0, 255).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
 
 

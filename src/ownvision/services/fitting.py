@@ -15,8 +15,11 @@ from sqlalchemy.orm import Session
 
 from ownvision.domains import CLASSIFICATION, DOMAINS
 from ownvision.errors import OwnVisionError
+from ownvision.inference import load
 from ownvision.jobs import rows
+from ownvision.learning import pixels
 from ownvision.learning.backbones import BACKBONES
+from ownvision.learning.evaluate import Detections
 from ownvision.services import embedding, outputs
 from ownvision.services.components import Components
 from ownvision.services.frozen import Frozen, freeze
@@ -66,7 +69,7 @@ def run(components: Components, claim: rows.Claim) -> None:
             raise OwnVisionError("BadRequestTrainingValidationFailed", "Not enough images for training: none is left.")
         fit = _classifier if DOMAINS[iteration.domain_id].type == CLASSIFICATION else _detector
         try:
-            trained = fit(components, iteration, frozen, report)
+            trained = fit(components, claim, iteration, frozen, report)
         except embedding.Unreadable as error:
             with components.database.read() as session:
                 if _erased(session, iteration.id) != erased:
@@ -104,7 +107,7 @@ def _reporter(components: Components, claim: rows.Claim) -> Callable[[float], No
 
 
 def _classifier(
-    components: Components, iteration: Iteration, frozen: Frozen, report: Callable[[float], None]
+    components: Components, claim: rows.Claim, iteration: Iteration, frozen: Frozen, report: Callable[[float], None]
 ) -> Trained:
     from ownvision.learning import classify, graph
 
@@ -138,7 +141,9 @@ def _classifier(
     )
 
 
-def _detector(components: Components, iteration: Iteration, frozen: Frozen, report: Callable[[float], None]) -> Trained:
+def _detector(
+    components: Components, claim: rows.Claim, iteration: Iteration, frozen: Frozen, report: Callable[[float], None]
+) -> Trained:
     from ownvision.learning import detect
 
     examples = [
@@ -150,13 +155,19 @@ def _detector(components: Components, iteration: Iteration, frozen: Frozen, repo
         )
         for image, prefix in zip(frozen.images, frozen.prefixes, strict=True)
     ]
-    fitted = detect.fit(
-        examples,
-        frozen.tag_ids,
-        backbone=DOMAINS[iteration.domain_id].backbone,
-        progress=report,
-        cancelled=lambda: False,  # `report` raises when the job is to stop
-    )
+    try:
+        fitted = detect.fit(
+            examples,
+            frozen.tag_ids,
+            predict=_detect,
+            backbone=DOMAINS[iteration.domain_id].backbone,
+            augmentation=claim.payload.get("augmentation"),
+            progress=report,  # raises when the job is to stop
+        )
+    except pixels.BadImage as error:
+        raise OwnVisionError("ErrorFeaturizationServiceUnavailable", f"An image can't be read: {error}") from None
+    except ValueError as error:
+        raise OwnVisionError("BadRequestTrainingValidationFailed", f"Not enough images for training: {error}") from None
     scored = []
     for row, said in zip(fitted.held_out, fitted.predictions, strict=True):
         table = np.column_stack([said.tags, said.scores, said.boxes]).astype("<f4").reshape(-1, 6)
@@ -172,11 +183,24 @@ def _detector(components: Components, iteration: Iteration, frozen: Frozen, repo
     return Trained(fitted.model, scored)
 
 
+def _detect(model: bytes, images: Sequence[bytes]) -> list[Detections]:
+    loaded = load(model)
+    return [found for image in images if isinstance(found := loaded.predict(image), Detections)]
+
+
 def _original(components: Components, prefix: str) -> bytes:
     try:
         return components.blobs.read(prefix + "original")
     except (BlobMissing, BlobDamaged):
         raise embedding.Unreadable(prefix) from None
+
+
+def _boxes(model: bytes, pictures: Sequence[bytes]) -> list[Detections]:
+    """What a detector's file says of pictures, exactly as it will be served."""
+    from ownvision import inference
+
+    loaded = inference.load(model)
+    return [found for picture in pictures if isinstance(found := loaded.predict(picture), Detections)]
 
 
 def _erased(session: Session, iteration_id: str) -> int:

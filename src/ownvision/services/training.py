@@ -1,6 +1,8 @@
 """Training: what is refused, and what is frozen and queued. The job itself is `fitting`."""
 
+import hashlib
 import importlib.util
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -103,6 +105,7 @@ def start(
         project_id=project.id,
         subject=iteration.id,
         lane=rows.TRAINING,
+        payload={"augmentation": dict(project.augmentation)},
     )
     project.last_modified = now()
     session.flush()
@@ -110,8 +113,12 @@ def start(
 
 
 def pipeline(project: Project) -> str:
-    """Names recipe, backbone and preprocessing: another pipeline would give another model from the same data."""
-    return f"{RECIPE}/{BACKBONES[DOMAINS[project.domain_id].backbone].version}"
+    """Names recipe, backbone and preprocessing, and after a bar the settings that training reads.
+
+    Another one would give another model from the same data.
+    """
+    settings = hashlib.sha256(json.dumps(project.augmentation, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{RECIPE}/{BACKBONES[DOMAINS[project.domain_id].backbone].version}|{settings}"
 
 
 def _training_type(wanted: str | None, budget_hours: int) -> str:
@@ -234,6 +241,7 @@ def _wishes(iteration: Iteration) -> tuple[object, ...]:
         iteration.reserved_budget_in_hours,
         set(iteration.selected_tags),
         iteration.custom_base_model,
+        iteration.pipeline.partition("|")[2],  # settings
     )
 
 

@@ -18,12 +18,12 @@ def load(path, height, width):
         turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
         image.draft("RGB", (2 * height, 2 * width) if turned else (2 * width, 2 * height))
         image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):
-            grey = np.asarray(image).astype(np.float32)
-            image = Image.fromarray((grey / 257.0).clip(0, 255).astype(np.uint8))
-        elif image.has_transparency_data:
+        if image.has_transparency_data:
             picture = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        elif image.mode.startswith("I"):
+            grey = np.asarray(image).astype(np.float32)
+            image = Image.fromarray((grey / 257.0).clip(0, 255).astype(np.uint8))
         image = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
         return np.asarray(image)
 
@@ -48,6 +48,7 @@ def suppress(boxes, scores):
             if alive[index]:
                 overlaps = iou(candidates[index], candidates)
                 voters = overlaps >= VOTE
+                voters[index] = True
                 box = np.average(candidates[voters], axis=0, weights=weights[voters])
                 found.append((weights[index], tag, box))
                 alive &= overlaps < OVERLAP
@@ -61,13 +62,20 @@ def main(paths):
     height, width = json.loads(session.get_modelmeta().custom_metadata_map["ownvision.input"])
     for path in paths:
         rgb = load(path, height, width)
-        outputs = session.run(None, {"image": rgb.transpose(2, 0, 1)[None].astype(np.float32)})
+        image = rgb.transpose(2, 0, 1)[None].astype(np.float32)
+        outputs = session.run(None, {session.get_inputs()[0].name: image})
         print(path)
         if len(outputs) == 1:
             for column in np.argsort(-outputs[0][0]):
                 print(f"  {outputs[0][0][column]:.6f}  {labels[column]}")
             continue
-        for score, tag, (left, top, box_width, box_height) in suppress(outputs[0][0], outputs[1][0]):
+        if len(outputs) == 3:  # suppressed inside the graph: corners, tags, scores
+            corners, tags, scores = (output[0] for output in outputs)
+            boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+            found = list(zip(scores, tags, boxes))
+        else:
+            found = suppress(outputs[0][0], outputs[1][0])
+        for score, tag, (left, top, box_width, box_height) in found:
             print(f"  {score:.6f}  {labels[tag]}  {left:.4f} {top:.4f} {box_width:.4f} {box_height:.4f}")
 
 
