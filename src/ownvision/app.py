@@ -66,6 +66,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
         super().__init__(config)
         self._app, self._settings = app, settings
+        self._draining: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -79,18 +80,21 @@ class _Server(uvicorn.Server):
             )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._app.state.draining or sig != signal.SIGTERM:
-            super().handle_exit(sig, frame)
-            return
+        # Not uvicorn's own way, which raises the signal again at the end: a service told to stop has not failed.
+        if self._app.state.draining:
+            self.force_exit = self.should_exit = True
         self._app.state.draining = True
-        asyncio.get_running_loop().create_task(self._drain(sig))
+        if sig == signal.SIGTERM:
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+        else:
+            self.should_exit = True
 
-    async def _drain(self, sig: int) -> None:
+    async def _drain(self) -> None:
         for _ in range(_GRACE_SECONDS * 20):
             if self._app.state.metrics.in_flight == 0:
                 break
             await asyncio.sleep(0.05)
-        super().handle_exit(sig, None)
+        self.should_exit = True
 
 
 @contextmanager

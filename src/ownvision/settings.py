@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="Threads of one model; 0: as many as there are cores")
     models_cached: int = Field(8, ge=1, description="Published models kept in memory")
     worker: bool = Field(True, description="Whether `serve` also starts the job worker")
-    limits: Limits = Limits()  # type: ignore[call-arg]
+    limits: Limits = Limits()
 
     @property
     def sqlalchemy_url(self) -> str:

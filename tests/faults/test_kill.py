@@ -25,7 +25,7 @@ from PIL import Image
 
 from ownvision.client.local import command, free_port
 
-KILLS = int(os.environ.get("OWNVISION_KILLS", "6"))
+KILLS = int(os.environ.get("OWNVISION_KILLS", "3"))
 PREFIX = "/customvision/v3.4-preview/training"
 pytestmark = [pytest.mark.service, pytest.mark.timeout(60 + 30 * KILLS)]
 
@@ -56,10 +56,10 @@ class Installation:
         )
 
     def start(self) -> None:
-        log = (self.data.parent / "serve.log").open("ab")
-        self.process = subprocess.Popen(
-            command("serve", "--data", str(self.data), "--port", str(self.port)), stdout=log, stderr=log
-        )
+        with (self.data.parent / "serve.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command("serve", "--data", str(self.data), "--port", str(self.port)), stdout=log, stderr=log
+            )
         deadline = time.monotonic() + 40
         while time.monotonic() < deadline:
             try:

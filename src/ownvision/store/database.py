@@ -4,14 +4,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+
+from ownvision.store.ballast import Ballast
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -34,11 +36,15 @@ class Database:
         self.is_sqlite = url.startswith("sqlite")
         # Writers queue here rather than at SQLite's lock, which is polled and not fair.
         self._writer = threading.Lock()
+        self._held = threading.local()
+        self._head: str | None = None
         self.engine: Engine = create_engine(url, pool_size=16, max_overflow=32)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         self._immediate = self.engine.execution_options(immediate=True)
+        file = self.engine.url.database
+        self.ballast = Ballast(Path(file).parent) if self.is_sqlite and file else None
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -48,49 +54,86 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction that is committed when the block ends and undone when it raises."""
-        with (
-            self._writer if self.is_sqlite else _no_lock(),
-            Session(self._immediate, expire_on_commit=False) as session,
-        ):
+        """A transaction that is committed when the block ends and undone when it raises.
+
+        It holds the database's write lock from its beginning (SQLite): what it reads can't change under it.
+
+        Raises:
+            RuntimeError: This thread is writing already; the inner transaction would wait for the outer for ever.
+        """
+        with self._only_writer(), Session(self._immediate, expire_on_commit=False) as session:
+            session.connection()
             yield session
             session.commit()
 
     def migrate(self) -> None:
-        """Bring the schema to the newest version."""
-        command.upgrade(self._alembic(), "head")
+        """Bring the schema to the newest version; of several processes one does it and the others wait."""
+        if self.is_migrated():
+            return
+        # Loaded only when needed: it is as large as the rest of the store.
+        from alembic import command
+
+        with self._only_writer():
+            command.upgrade(self._alembic(), "head")
 
     def is_migrated(self) -> bool:
         """Whether the schema is at the newest version."""
-        head = ScriptDirectory.from_config(self._alembic()).get_current_head()
-        with self.engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision() == head
+        if self._head is None:
+            from ownvision.store.migrations import newest
 
-    def scrub(self) -> None:
+            self._head = newest()
+        with self.engine.connect() as connection:
+            if not self.engine.dialect.has_table(connection, "alembic_version"):
+                return False
+            return bool(connection.scalar(text("SELECT version_num FROM alembic_version")) == self._head)
+
+    def scrub(self) -> bool:
         """Leave no byte of a deleted row behind: rewrite the file and empty the write-ahead log.
 
         `secure_delete` alone leaves copies in page slack; an erasure is finished only after this.
+
+        Returns:
+            Whether it was done: a long read may keep the log from being emptied; try again later.
         """
-        if self.is_sqlite:
-            with self._writer, self.engine.connect() as connection:
-                driver: Any = connection.connection.driver_connection
-                driver.execute("VACUUM")
-                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if not self.is_sqlite:
+            return True  # PostgreSQL's autovacuum and log recycling do it
+        with self._only_writer(), self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.execute("VACUUM")
+            busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
 
-    def _alembic(self) -> Config:
+    @contextmanager
+    def _only_writer(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        if getattr(self._held, "here", False):
+            raise RuntimeError("a write inside a write: pass the outer session on instead")
+        with self._writer:
+            self._held.here = True
+            try:
+                if self.ballast is not None:
+                    self.ballast.drop_when_low()
+                yield
+            except OperationalError as error:
+                if self.ballast is not None and "disk is full" in str(error):
+                    self.ballast.drop()  # so that the next try, of an erasure above all, has room
+                raise
+            finally:
+                self._held.here = False
+
+    def _alembic(self) -> "Config":
+        from alembic.config import Config
+
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.attributes["engine"] = self.engine
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+        config.attributes["engine"] = self._immediate
         return config
-
-
-@contextmanager
-def _no_lock() -> Iterator[None]:
-    yield
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
@@ -102,4 +145,4 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 def _begin_sqlite(connection: Any) -> None:
     immediate = connection.get_execution_options().get("immediate")
-    connection.execute(text("BEGIN IMMEDIATE" if immediate else "BEGIN").execution_options(autocommit=False))
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -6,6 +6,7 @@ additional data; purposes get keys of their own by HKDF-SHA256 (RFC 5869).
 """
 
 import base64
+import contextlib
 import hmac
 import os
 import secrets
@@ -19,6 +20,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from ownvision.store.files import is_hidden, sync_folder, write_new
+
+_JOURNAL = "erased.journal"
 
 
 class KeyMissing(Exception):
@@ -40,7 +45,8 @@ class KeyStore:
         self._projects: dict[str, tuple[int, bytes]] = {}
         path = folder / "installation.key"
         if not path.exists():
-            _write_new(path, secrets.token_bytes(32))
+            with contextlib.suppress(FileExistsError):  # another process makes the same installation
+                _write_new(path, secrets.token_bytes(32))
         self._installation = path.read_bytes()
         if len(self._installation) != 32:
             raise KeyMissing(f"{path} must hold 32 bytes; restore it from its backup.")
@@ -103,11 +109,11 @@ class KeyStore:
 
     def projects(self) -> list[str]:
         """Ids of the projects that have a key file."""
-        return sorted(path.stem for path in (self.folder / "projects").glob("*.key"))
+        return self._ids("projects")
 
     def accounts(self) -> list[str]:
         """Ids of the accounts that have a key file."""
-        return sorted(path.stem for path in (self.folder / "accounts").glob("*.key"))
+        return self._ids("accounts")
 
     def age(self, kind: str, id: str) -> float:
         """Seconds since the key of one of `projects` or `accounts` was written; 0 when it is gone."""
@@ -115,6 +121,15 @@ class KeyStore:
             return time.time() - (self.folder / kind / f"{id}.key").stat().st_mtime
         except FileNotFoundError:
             return 0.0
+
+    def strangers(self) -> list[str]:
+        """Files in the folder that are no key's and not the journal: what a crash or a person left there."""
+        known = {self.folder / "installation.key", self.folder / _JOURNAL}
+        return sorted(
+            path.relative_to(self.folder).as_posix()
+            for path in self.folder.rglob("*")
+            if path.is_file() and path not in known and not self._is_key(path)
+        )
 
     def seal(self, text: bytes, purpose: str) -> bytes:
         """Encrypt a short secret for one purpose with the installation's key."""
@@ -135,15 +150,25 @@ class KeyStore:
     def journal(self, kind: str, ids: Iterable[str]) -> None:
         """Note erased ids, durably, so that a restored backup can erase them again."""
         lines = "".join(f"{kind} {id}\n" for id in ids)
-        if lines:
-            with self._lock, (self.folder / "erased.journal").open("a") as file:
-                file.write(lines)
-                file.flush()
-                os.fsync(file.fileno())
+        if not lines:
+            return
+        path = self.folder / _JOURNAL
+        with self._lock:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                size = os.fstat(descriptor).st_size
+                # A line that a crash cut short must not swallow the next.
+                torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+                os.write(descriptor, (("\n" if torn else "") + lines).encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if size == 0:
+                sync_folder(self.folder)
 
     def erased(self) -> Iterator[tuple[str, str]]:
         """(kind, id) of all that was erased."""
-        path = self.folder / "erased.journal"
+        path = self.folder / _JOURNAL
         if path.exists():
             with path.open() as file:
                 for line in file:
@@ -152,6 +177,13 @@ class KeyStore:
 
     def _derive(self, purpose: str) -> bytes:
         return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode()).derive(self._installation)
+
+    def _ids(self, kind: str) -> list[str]:
+        return sorted(path.stem for path in (self.folder / kind).iterdir() if self._is_key(path))
+
+    def _is_key(self, path: Path) -> bool:
+        owners = (self.folder / "accounts", self.folder / "projects")
+        return path.parent in owners and path.suffix == ".key" and not is_hidden(path.name)
 
     def _account_path(self, account_id: str) -> Path:
         return self.folder / "accounts" / f"{account_id}.key"
@@ -180,13 +212,8 @@ def _read(path: Path) -> bytes:
 
 
 def _write_new(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(".new")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    _sync_folder(path.parent)
+    write_new(path, data, durable=True)
+    sync_folder(path.parent)
 
 
 def _shred(path: Path) -> None:
@@ -198,12 +225,4 @@ def _shred(path: Path) -> None:
         path.unlink()
     except FileNotFoundError:
         return
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)

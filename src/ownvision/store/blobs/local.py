@@ -1,5 +1,6 @@
 """Objects as files of a folder (Linux)."""
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -7,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ownvision.store.blobs import BlobExists, BlobMissing
+from ownvision.store.files import is_hidden, sync_folder, write_new
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_TRIES = 20
 
 
 class LocalBlobs:
@@ -25,22 +28,17 @@ class LocalBlobs:
     def put_new(self, key: str, data: bytes, *, durable: bool = True) -> None:
         """See `BlobStore.put_new`."""
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Linked only once it is whole: nobody ever reads half an object, a taken name is never replaced, and a crash
-        # leaves no file at all, since the file has no name before.
-        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o600)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            if durable:
-                os.fsync(descriptor)
-            # Naming a folder, which an absolute path makes meaningless, is what makes Python follow the link.
-            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
-        except FileExistsError:
-            raise BlobExists(key) from None
-        finally:
-            os.close(descriptor)
+        for _ in range(_TRIES):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                write_new(path, data, durable=durable)
+                break
+            except FileExistsError:
+                raise BlobExists(key) from None
+            except FileNotFoundError:
+                continue  # a neighbour's removal took the folder, just empty, before the file was in it
+        else:
+            raise OSError(f"the folder of {key} is removed again and again")
         if durable:
             self._sync_folders(path.parent)
 
@@ -81,9 +79,10 @@ class LocalBlobs:
         folder = self._path(prefix) if prefix else self.root
         for place, folders, files in os.walk(folder):
             folders.sort()
-            for name in sorted(files):
+            for name in sorted(name for name in files if not is_hidden(name)):
                 path = Path(place) / name
-                yield path.relative_to(self.root).as_posix(), path.stat().st_size
+                with contextlib.suppress(FileNotFoundError):  # removed while we look
+                    yield path.relative_to(self.root).as_posix(), path.stat().st_size
 
     def delete_prefix(self, prefix: str) -> None:
         """See `BlobStore.delete_prefix`; folders left empty go too."""
@@ -112,16 +111,12 @@ class LocalBlobs:
 
     def _path(self, key: str) -> Path:
         parts = key.rstrip("/").split("/")
-        if any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in parts):
+        if any(part == "" or part.startswith(".") or "\0" in part or "\\" in part for part in parts):
             raise ValueError(f"{key!r} is no object key")
         return self.root.joinpath(*parts)
 
     def _sync_folders(self, folder: Path) -> None:
         for place in (folder, *folder.parents):
-            descriptor = os.open(place, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_folder(place)
             if place == self.root:
                 return

@@ -1,0 +1,86 @@
+"""Uploading 1,000 images of 20 kB by batches of 64, beside decoding, hashing, encrypting and syncing them alone."""
+
+import ctypes
+import hashlib
+import io
+import os
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from PIL import Image
+
+from benchmarks.pictures import jpegs
+from benchmarks.results import Result, keep
+from benchmarks.wire import Connection, multipart, request
+from ownvision.client import Service
+from ownvision.client.local import running_service
+
+IMAGES, BATCH = 1000, 64
+COMPACT = "0732100f-1a38-4e49-a514-c9b44c697ab5"
+
+
+def run() -> bool:
+    """Both rates, in images a second, alternating twice."""
+    pictures = jpegs(2 * IMAGES, seed=3)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        alone, over_http = [], []
+        with (
+            running_service(Path(folder) / "data") as service,
+            Service(service.endpoint, service.training_key) as client,
+        ):
+            for half in (pictures[:IMAGES], pictures[IMAGES:]):
+                alone.append(IMAGES / _alone(half, Path(folder) / f"alone-{len(alone)}"))
+                # Uploading starts the job that embeds: it runs while the rest is uploaded.
+                project = client.create_project("Upload", COMPACT, None)
+                over_http.append(IMAGES / _upload(half, service.endpoint, service.training_key, project["id"]))
+    size = sum(map(len, pictures)) / len(pictures) / 1000
+    peer, value = max(alone), max(over_http)
+    return keep(
+        "upload",
+        [
+            Result(f"decode, SHA-256, AES-GCM, one syncfs per 64 files, {os.cpu_count()} threads", peer, "images/s"),
+            Result(f"upload of {IMAGES} images of {size:.0f} kB", value, "images/s", 0.6 * peer, most=False),
+        ],
+    )
+
+
+def _upload(pictures: list[bytes], endpoint: str, key: str, project_id: str) -> float:
+    path = f"/customvision/v3.3/training/projects/{project_id}/images"
+    calls = []
+    for start in range(0, len(pictures), BATCH):
+        kind, body = multipart([(f"{start + n}.jpg", data) for n, data in enumerate(pictures[start : start + BATCH])])
+        calls.append(request("POST", path, {"Training-Key": key, "Content-Type": kind}, body))
+    connection = Connection(endpoint)
+    started = time.perf_counter()
+    for call in calls:
+        status, body = connection.call(call)
+        assert status == 200, body[:300]
+    taken = time.perf_counter() - started
+    connection.close()
+    return taken
+
+
+def _alone(pictures: list[bytes], folder: Path) -> float:
+    folder.mkdir()
+    cipher = AESGCM(AESGCM.generate_key(256))
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+
+    def one(data: bytes) -> None:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+        name = hashlib.sha256(data).hexdigest()
+        nonce = os.urandom(12)
+        (folder / name).write_bytes(nonce + cipher.encrypt(nonce, data, name.encode()))
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(pictures), BATCH):
+            list(pool.map(one, pictures[start : start + BATCH]))
+            assert libc.syncfs(descriptor) == 0
+    taken = time.perf_counter() - started
+    os.close(descriptor)
+    return taken

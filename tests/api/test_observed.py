@@ -1,0 +1,220 @@
+"""Recorded exchanges of the original service, replayed: same status, keys, order, nulls and forms of values.
+
+`tests/data/observed/exchanges.jsonl` holds those of `azure-sdk-for-net`'s SessionRecords whose operation and version
+are served here.
+"""
+
+import base64
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ownvision.api import shapes, wire
+from ownvision.api.versions import LATEST
+from tests.api.conftest import PREDICTION, Service, jpeg, new_tag, running, upload
+
+COMPACT = "0732100f-1a38-4e49-a514-c9b44c697ab5"
+DETECTION = "da2e3a8a-40a5-4171-82f4-58522f70fbc1"
+METADATA = {"type": "unit test", "value": "30"}
+# What was cut from the recordings when they were written down.
+CUT = re.compile(r"\.\.\.|<tag>|subscriptions/\{")
+FILE = Path(__file__).parent.parent / "data" / "observed" / "exchanges.jsonl"
+RECORDED: list[dict[str, Any]] = [json.loads(line) for line in FILE.read_text().splitlines()]
+
+_GUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
+_FORMS = (
+    ("guid", _GUID),
+    ("date with three digits and Z", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
+    ("date with up to seven digits", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,6}[1-9])?"),
+    ("address", r"(https?://|\.\.\./).*"),
+    ("session", r"\d:\d+"),
+    ("quoted name", r'".*"'),
+)
+
+
+def form(value: Any) -> Any:
+    """What a client could depend on in a value: keys and their order, nulls, kinds of values."""
+    if isinstance(value, dict):
+        return [(key, form(item)) for key, item in value.items()]
+    if isinstance(value, list):
+        return ["list", *sorted({json.dumps(form(item)) for item in value})]
+    if isinstance(value, str):
+        return next((name for name, pattern in _FORMS if re.fullmatch(pattern, value)), "text")
+    return type(value).__name__
+
+
+def _template(method: str, uri: str) -> str:
+    path = re.sub(rf"\{{\w+\}}|{_GUID}", "{}", uri.partition("?")[0])
+    return f"{method} {re.sub(r'iterations/[^/{]+/', 'iterations/{}/', path)}"
+
+
+def _wait(client: httpx.Client, path: str, busy: str) -> None:
+    until = time.monotonic() + 120
+    while client.get(path).text.count(f'"status":"{busy}"'):
+        assert time.monotonic() < until, "it takes too long"
+        time.sleep(0.1)
+
+
+class _Life:
+    """Lives through a project as the recorded tests did, and keeps each answer under its operation."""
+
+    def __init__(self, service: Service, client: httpx.Client) -> None:
+        self.service, self.client = service, client
+        self.answers: dict[str, list[httpx.Response]] = {}
+
+    def say(self, method: str, path: str, **options: Any) -> httpx.Response:
+        answer = self.client.request(method, path, **options)
+        self.answers.setdefault(_template(method, answer.request.url.path), []).append(answer)
+        return answer
+
+    def projects_and_tags(self) -> None:
+        project = self.say("POST", "/projects?name=Test%20Project&description=This%20is%20a%20test%20project").json()[
+            "id"
+        ]
+        self.say("PATCH", f"/projects/{project}", json={"name": "Another Name", "description": "Updated"})
+        self.say("GET", "/domains")
+        self.say("GET", "/domains/ee85a74c-405e-4adc-bb47-ffa8ca0c9f31")
+        tag = self.say("POST", f"/projects/{project}/tags?name=Test%20Tag%201&description=test").json()["id"]
+        self.say("PATCH", f"/projects/{project}/tags/{tag}", json={"name": "New", "description": "Updated"})
+        self.say("POST", f"/projects/{project}/tags?name=Tag%20%230&description=")
+        self.say("DELETE", f"/projects/{project}/tags/{tag}")
+        self.say("DELETE", f"/projects/{project}")
+
+    def detection(self) -> None:
+        project = self.client.post("/projects", params={"name": "boxes", "domainId": DETECTION}).json()["id"]
+        tag, image = new_tag(self.client, project, "scissors"), upload(self.client, project, 3)["id"]
+        box = {
+            "imageId": image,
+            "tagId": tag,
+            "left": 0.3807391,
+            "top": 0.164848924,
+            "width": 0.276588678,
+            "height": 0.5,
+        }
+        region = self.say("POST", f"/projects/{project}/images/regions", json={"regions": [box]}).json()["created"][0]
+        self.say("GET", f"/projects/{project}/images/id", params={"imageIds": image})
+        self.say("DELETE", f"/projects/{project}/images/regions", params={"regionIds": region["regionId"]})
+
+    def images(self, project: str, tags: list[str]) -> str:
+        for index, tag in enumerate(tags):
+            for number in range(5):
+                self.say(
+                    "POST",
+                    f"/projects/{project}/images?tagIds={tag}",
+                    files={"imageData": (f"hemlock_{number}.jpg", jpeg(10 * number + 100 * index, 64, 64))},
+                )
+        first = self.client.get(f"/projects/{project}/images").json()[0]
+        file = {"name": "hemlock_1.jpg", "contents": base64.b64encode(jpeg(77)).decode()}
+        made = self.say("POST", f"/projects/{project}/images/files", json={"images": [file], "tagIds": tags[:1]})
+        image = made.json()["images"][0]["image"]["id"]
+        pair = {"imageIds": image, "tagIds": tags[0]}
+        self.say("DELETE", f"/projects/{project}/images/tags", params=pair)
+        entry = {"imageId": image, "tagId": tags[0]}
+        self.say("POST", f"/projects/{project}/images/tags", json={"tags": [entry]})
+        self.say("POST", f"/projects/{project}/images/metadata?imageIds={image}", json=METADATA)
+        other = self.client.post("/projects?name=copy").json()["id"]
+        tag = new_tag(self.client, other, "a")
+        url = first["originalImageUri"]
+        self.say("POST", f"/projects/{other}/images/urls", json={"images": [{"url": url}], "tagIds": [tag]})
+        self.say("DELETE", f"/projects/{project}/images", params={"imageIds": image})
+        for kind in ("tagged", "untagged"):
+            self.say("GET", f"/projects/{project}/images/{kind}/count")
+        return str(url)
+
+    def iterations(self, project: str, url: str) -> None:
+        base = f"/projects/{project}/iterations"
+        first = self.say("POST", f"/projects/{project}/train?reservedBudgetInHours=0&forceTrain=false").json()["id"]
+        _wait(self.client, f"{base}/{first}", "Training")
+        self.say("GET", f"{base}/{first}/performance?threshold=0.9")
+        self.say("GET", f"{base}/{first}/performance/images/count")
+        self.say("POST", f"/projects/{project}/quicktest/url?iterationId={first}&store=true", json={"url": url})
+        found = self.say("POST", f"/projects/{project}/predictions/query", json={"maxCount": 0, "orderBy": "Newest"})
+        self.say("DELETE", f"/projects/{project}/predictions", params={"ids": found.json()["results"][0]["id"]})
+        name = {"publishName": "Training UnitTest Iteration", "predictionId": self.service.resource_id}
+        self.say("POST", f"{base}/{first}/publish", params=name)
+        self.say("GET", f"{base}/{first}")
+        self.say(
+            "POST",
+            f"{self.service.url}{PREDICTION}/{project}/classify/iterations/Training%20UnitTest%20Iteration/url/nostore",
+            json={"url": url},
+            headers={"Prediction-Key": self.service.prediction_key},
+        )
+        self.say("DELETE", f"{base}/{first}/publish")
+        base_model = {"customBaseModelInfo": {"projectId": project, "iterationId": first}}
+        self.say("POST", f"/projects/{project}/train?trainingType=Regular&forceTrain=true", json=base_model)
+        self.say("DELETE", f"{base}/{first}")
+
+    def exports(self, project: str) -> None:
+        iteration = self.client.post(f"/projects/{project}/train").json()["id"]
+        path = f"/projects/{project}/iterations/{iteration}"
+        _wait(self.client, path, "Training")
+        self.say("POST", f"{path}/export?platform=onnx")
+        self.say("GET", f"{path}/export")
+        _wait(self.client, f"{path}/export", "Exporting")
+        self.say("GET", f"{path}/export")
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[httpx.Response]]]:
+    """Our answers by operation."""
+    with running(tmp_path_factory.mktemp("data"), worker=True) as service, service.client() as client:
+        life = _Life(service, client)
+        life.projects_and_tags()
+        life.detection()
+        for domain in ("", COMPACT):
+            project = client.post("/projects", params={"name": "life", "domainId": domain}).json()["id"]
+            tags = [new_tag(client, project, name) for name in ("Tag1", "Tag2")]
+            url = life.images(project, tags)
+            if domain:
+                life.exports(project)
+            else:
+                life.iterations(project, url)
+        yield life.answers
+
+
+REPLAYED = [exchange for exchange in RECORDED if "<tag>" not in json.dumps(exchange["body"])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exchange", REPLAYED, ids=lambda exchange: _template(exchange["method"], exchange["uri"]))
+def test_an_exchange_goes_as_recorded(answers: dict[str, list[httpx.Response]], exchange: dict[str, Any]) -> None:
+    ours = answers[_template(exchange["method"], exchange["uri"])]
+    assert {answer.status_code for answer in ours} == {exchange["status"]}
+    if exchange["body"] is None:
+        assert all(answer.content == b"" and "content-type" not in answer.headers for answer in ours)
+        return
+    forms = [form(answer.json()) for answer in ours]
+    assert form(exchange["body"]) in forms, forms[0]
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    [exchange for exchange in RECORDED if exchange["body"] is not None and not CUT.search(json.dumps(exchange))],
+    ids=lambda exchange: _template(exchange["method"], exchange["uri"]),
+)
+def test_our_writer_gives_the_recorded_bytes(exchange: dict[str, Any]) -> None:
+    written = wire.dumps(exchange["body"])
+    assert len(written) == exchange["content_length"]
+    assert json.loads(written) == exchange["body"]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        item
+        for exchange in RECORDED
+        if isinstance(exchange["body"], dict)
+        for item in exchange["body"].get("predictions", [])
+        if isinstance(item, dict)
+    ],
+    ids=lambda item: str(item["probability"]),
+)
+def test_a_prediction_is_shaped_as_recorded(item: dict[str, Any]) -> None:
+    shuffled = dict(sorted(item.items(), reverse=True))
+    assert wire.dumps(shapes.prediction(shuffled, LATEST)) == wire.dumps(item)

@@ -1,0 +1,419 @@
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from sqlalchemy import func, select, update
+
+from ownvision.errors import OwnVisionError
+from ownvision.jobs import handlers, rows, runner
+from ownvision.learning.backbones import BACKBONES
+from ownvision.limits import Tier
+from ownvision.services import embedding, fitting, images, iterations, outputs, predictions, projects, tags
+from ownvision.services.components import Components
+from ownvision.services.regions import Box
+from ownvision.store import ledger
+from ownvision.store.blobs.sealed import SealedBlobs
+from ownvision.store.tables import Blob, Iteration, IterationTag, Job, Lineage, Project, ScoredImage
+from tests.services import trained as t
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Components]:
+    house = t.open_house(tmp_path / "data")
+    yield house
+    house.database.close()
+
+
+@pytest.fixture
+def project(home: Components) -> Project:
+    return t.make_project(home, "Colours")
+
+
+def model_of(house: Components, iteration: Iteration) -> bytes:
+    return house.blobs.read(ledger.iteration_prefix(iteration.project_id, iteration.id) + fitting.MODEL)
+
+
+@pytest.mark.parametrize("kind", ["Multiclass", "Multilabel"])
+def test_a_classifier_learns_and_tells_its_tags_apart(home: Components, kind: str) -> None:
+    project = t.make_project(home, kind, kind)
+    made = t.fill(home, project, {"red": 6, "blue": 6})
+    iteration = t.train(home, project)
+    assert (iteration.status, iteration.error, iteration.name) == ("Completed", None, "Iteration 1")
+    assert iteration.trained_at is not None
+    assert iteration.training_seconds > 0
+    with home.database.read() as session:
+        learned = iterations.learned_tags(session, iteration.id)
+        assert [tag.name for tag in learned] == ["blue", "red"]  # by name
+        assert session.scalar(select(func.count()).select_from(ScoredImage)) == 12
+        job = session.scalars(select(Job).where(Job.kind == "train")).one()
+        assert (job.state, job.progress) == ("done", 1.0)
+        blob = session.get_one(Blob, ledger.iteration_prefix(project.id, iteration.id))
+        assert blob.state == ledger.LIVE
+    for colour, name in enumerate(["red", "blue"]):
+        found, info = predictions.predict(home, iteration, learned, t.coloured(colour, 99))
+        assert (found[0]["tagName"], found[0]["tagId"], found[0]["tagType"]) == (name, made[name], "Regular")
+        assert found[0]["probability"] > 0.5 > found[1]["probability"]
+        assert (info.width, info.height, info.format) == (48, 48, "PNG")
+
+
+def test_the_same_data_gives_the_same_model_in_any_order(home: Components) -> None:
+    models = []
+    for name, counts in {"one": ["red", "blue"], "two": ["blue", "red"]}.items():
+        project = t.make_project(home, name)
+        for tag in counts:
+            tag_id = t.make_tag(home, project, tag)
+            pictures = [t.coloured(["red", "blue"].index(tag), seed) for seed in range(6)]
+            t.upload(home, project, pictures if name == "one" else pictures[::-1], [tag_id])
+        loaded = onnx.load_from_string(model_of(home, t.train(home, project)))
+        models.append([numpy_helper.to_array(constant) for constant in loaded.graph.initializer])
+    for one, two in zip(*models, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_only_selected_tags_are_learned_and_images_without_them_left_out(home: Components, project: Project) -> None:
+    made = t.fill(home, project, {"red": 5, "blue": 5, "green": 2})
+    iteration = t.train(home, project, selected_tags=[made["blue"], made["red"], made["red"]])
+    with home.database.read() as session:
+        frozen = tags.all(session, project, iteration.id)
+        positions = dict(session.execute(select(IterationTag.name, IterationTag.position)).all())  # type: ignore[arg-type]
+        assert session.scalar(select(func.count()).select_from(ScoredImage)) == 10
+    assert positions == {"blue": 0, "red": 1, "green": None}
+    assert {tag.name: tag.image_count for tag in frozen} == {"red": 5, "blue": 5, "green": 2}
+
+
+NOT_ENOUGH = "Not enough images for training"
+
+
+@pytest.mark.parametrize(
+    ("kind", "counts", "wishes", "code", "says"),
+    [
+        ("Multiclass", {"red": 5}, {}, "BadRequestMultiClassClassificationTrainingValidationFailed", "two tags"),
+        ("Multilabel", {}, {}, "BadRequestMultiLabelClassificationTrainingValidationFailed", "one tag"),
+        ("Multiclass", {"red": 5, "blue": 4}, {}, "BadRequestMultiClassClassificationTrainingValidationFailed", "blue"),
+        ("Multilabel", {"red": 4}, {}, "BadRequestMultiLabelClassificationTrainingValidationFailed", NOT_ENOUGH),
+        ("Multilabel", {"red": 5}, {"selected_tags": ["nobody"]}, "BadRequestInvalidIds", "nobody"),
+        ("Multilabel", {"red": 5}, {"email": "no address"}, "BadRequestInvalidEmailAddress", "e-mail"),
+        ("Multilabel", {"red": 5}, {"training_type": "Slow"}, "BadRequest", "Slow"),
+        (
+            "Multilabel",
+            {"red": 5},
+            {"training_type": "Advanced"},
+            "BadRequestReservedBudgetInHoursNotEnoughForAdvancedTraining",
+            "at least 1",
+        ),
+        (
+            "Multilabel",
+            {"red": 5},
+            {"tier": Tier(iterations_per_project=0)},
+            "BadRequestExceedIterationPerProjectLimit",
+            "allows 0",
+        ),
+    ],
+)
+def test_what_can_not_be_trained_is_refused_and_changes_nothing(
+    home: Components, kind: str, counts: dict[str, int], wishes: dict[str, Any], code: str, says: str
+) -> None:
+    project = t.make_project(home, "refused", kind)
+    t.fill(home, project, counts)
+    with pytest.raises(OwnVisionError) as refusal:
+        t.start(home, project, **wishes)
+    assert refusal.value.code == code
+    assert says in refusal.value.message
+    with home.database.read() as session:
+        assert not iterations.all(session, project)
+        assert session.scalar(select(Job.id).where(Job.kind == "train")) is None
+
+
+def test_a_multiclass_image_with_two_tags_is_refused_by_name(home: Components, project: Project) -> None:
+    made = t.fill(home, project, {"red": 5, "blue": 5})
+    (image_id,) = t.upload(home, project, [t.coloured(2, 0)], list(made.values()))
+    with pytest.raises(OwnVisionError, match=image_id) as refusal:
+        t.start(home, project)
+    assert refusal.value.code == "BadRequestMultiClassClassificationTrainingValidationFailed"
+
+
+def test_one_tag_and_negative_are_enough_and_negative_is_answered(home: Components, project: Project) -> None:
+    red, none = t.make_tag(home, project, "red"), t.make_tag(home, project, "none of them", "Negative")
+    t.upload(home, project, [t.coloured(0, seed) for seed in range(5)], [red])
+    t.upload(home, project, [t.coloured(1, seed) for seed in range(5)], [none])
+    iteration = t.train(home, project)
+    with home.database.read() as session:
+        learned = iterations.learned_tags(session, iteration.id)
+    found, _ = predictions.predict(home, iteration, learned, t.coloured(1, 77))
+    assert (found[0]["tagId"], found[0]["tagType"]) == (none, "Negative")
+
+
+def test_a_base_model_must_be_completed_of_the_account_and_of_the_domain(home: Components, project: Project) -> None:
+    t.fill(home, project, {"red": 5, "blue": 5})
+    other = t.make_project(home, "base", domain_id=t.GENERAL)
+    t.fill(home, other, {"red": 5, "blue": 5})
+    queued = t.start(home, other)
+    base = {"projectId": other.id, "iterationId": queued.id}
+
+    def refused() -> str:
+        with pytest.raises(OwnVisionError) as refusal:
+            t.start(home, project, custom_base=base)
+        return refusal.value.code
+
+    assert refused() == "BadRequestCustomBaseModelIterationStatusNotCompleted"
+    with home.database.write() as session:
+        session.execute(update(Iteration).values(status="Completed"))
+    assert refused() == "BadRequestCustomBaseModelDomainNotCompatible"
+    with home.database.write() as session:
+        session.execute(update(Iteration).values(domain_id=t.COMPACT))
+    assert t.start(home, project, custom_base=base).custom_base_model == base
+
+
+def test_a_detector_needs_fifteen_images_per_tag_and_torch(home: Components, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = t.make_project(home, "boxes", domain_id=t.DETECTION)
+    tag_id = t.make_tag(home, project, "dot")
+    box = Box(tag_id, 0.2, 0.2, 0.5, 0.5)
+    t.upload(home, project, [t.coloured(0, seed) for seed in range(14)], [], [box])
+    with pytest.raises(OwnVisionError, match=NOT_ENOUGH) as refusal:
+        t.start(home, project)
+    assert refusal.value.code == "BadRequestDetectionTrainingValidationFailed"
+    t.upload(home, project, [t.coloured(0, 14)], [], [box])
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)  # as where the extra is not installed
+    with pytest.raises(OwnVisionError, match=r'pip install "ownvision\[train\]"') as refusal:
+        t.start(home, project)
+    assert refusal.value.code == "BadRequestNotSupported"
+
+
+def test_a_busy_project_is_refused(home: Components, project: Project) -> None:
+    t.fill(home, project, {"red": 5, "blue": 5})
+    t.start(home, project)
+    with pytest.raises(OwnVisionError) as refusal:
+        t.start(home, project, force=True)
+    assert refusal.value.code == "BadRequestTrainingAlreadyInProgress"
+
+
+def test_nothing_changed_since_last_training(home: Components, project: Project) -> None:
+    made = t.fill(home, project, {"red": 6, "blue": 5})
+    first = t.train(home, project)
+
+    def code(**wishes: Any) -> str | None:
+        with pytest.raises(_Rollback) as end, home.database.write() as session:
+            locked = projects.get(session, project.account_id, project.id, lock=True)
+            try:
+                _start(session, locked, home, wishes)
+            except OwnVisionError as error:
+                raise _Rollback(error.code) from None
+            raise _Rollback(None)
+        return end.value.code
+
+    def change(**values: Any) -> None:
+        with home.database.write() as session:
+            session.execute(update(Project).values(**values))
+
+    assert code() == "BadRequestTrainingNotNeeded"
+    assert code(force=True) is None
+    assert code(selected_tags=list(made.values())) == "BadRequestTrainingNotNeeded"
+    assert code(training_type="Advanced", budget_hours=1) is None
+    t.upload(home, project, [t.coloured(0, 0)], [made["red"]])  # the same image again
+    assert code() == "BadRequestTrainingNotNeeded"
+    for values in (
+        {"domain_id": t.GENERAL},
+        {"classification_type": "Multilabel"},
+        {"augmentation": {"scaling": False}},
+    ):
+        before = {name: getattr(project, name) for name in values}
+        change(**values)
+        assert code() is None
+        change(**before)
+    assert code() == "BadRequestTrainingNotNeeded"
+    with home.database.write() as session:
+        session.execute(update(Iteration).values(pipeline="0/older|" + first.pipeline.partition("|")[2]))
+    assert code() == "BadRequestTrainingNotNeededButTrainingPipelineUpdated"
+    with home.database.write() as session:
+        locked = projects.lock(session, project.account_id, project.id)
+        (image,) = images.find(session, locked, tag_ids=[made["red"]], take=1)
+        images.delete_images(session, locked, [image.image.id], all_iterations=False)
+    assert code() is None
+
+
+class _Rollback(Exception):
+    def __init__(self, code: str | None) -> None:
+        self.code = code
+
+
+def _start(session: Any, project: Project, house: Components, wishes: dict[str, Any]) -> None:
+    from ownvision.services import training
+
+    given = {"training_type": None, "budget_hours": 0, "force": False, "selected_tags": [], "custom_base": None}
+    training.start(session, project, limits=house.settings.limits, tier=Tier(), email=None, **{**given, **wishes})
+
+
+def test_a_renamed_tag_is_a_change_and_rewrites_no_history(home: Components, project: Project) -> None:
+    made = t.fill(home, project, {"red": 5, "blue": 5})
+    first = t.train(home, project)
+    with home.database.write() as session:
+        locked = projects.lock(session, project.account_id, project.id)
+        tags.update_tag(session, locked, made["red"], {"name": "crimson"}, home.settings.limits)
+    second = t.train(home, project)
+    with home.database.read() as session:
+        assert [tag.name for tag in iterations.learned_tags(session, first.id)] == ["blue", "red"]
+        assert [tag.name for tag in iterations.learned_tags(session, second.id)] == ["blue", "crimson"]
+
+
+class _Interfering:
+    """The real store, where something else happens just before the model is written."""
+
+    def __init__(self, blobs: SealedBlobs, happens: Any) -> None:
+        self._blobs = blobs
+        self._happens = happens
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._blobs, name)
+
+    def put_new(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        if key.endswith(fitting.MODEL) and self._happens is not None:
+            happens, self._happens = self._happens, None
+            happens()
+        self._blobs.put_new(key, data, durable=durable)
+
+
+def test_images_erased_while_training_are_not_in_the_model(home: Components, project: Project) -> None:
+    made = t.fill(home, project, {"red": 6, "blue": 6})
+    (extra,) = t.upload(home, project, [t.coloured(2, 0)], [made["red"]])
+    iteration = t.start(home, project)
+
+    def erase() -> None:
+        with home.database.write() as session:
+            locked = projects.lock(session, project.account_id, project.id)
+            images.delete_images(session, locked, [extra], all_iterations=True)
+
+    runner.run(replace(home, blobs=_Interfering(home.blobs, erase)), t.claim(home))  # type: ignore[arg-type]
+    with home.database.read() as session:
+        assert iterations.get(session, project, iteration.id).status == "Completed"
+        assert session.scalar(select(Lineage.image_id)) == extra
+        scored = set(session.scalars(select(ScoredImage.image_id)))
+    assert len(scored) == 12
+    assert extra not in scored
+    other = t.make_project(home, "never had it")
+    t.fill(home, other, {"red": 6, "blue": 6})
+    models = [onnx.load_from_string(model_of(home, one)) for one in (iteration, t.train(home, other))]
+    for one, two in zip(*(model.graph.initializer for model in models), strict=True):
+        np.testing.assert_array_equal(numpy_helper.to_array(one), numpy_helper.to_array(two))
+
+
+def test_a_killed_training_is_taken_up_again(home: Components, project: Project) -> None:
+    t.fill(home, project, {"red": 5, "blue": 5})
+    iteration = t.start(home, project)
+    killed = t.claim(home)
+    prefix = ledger.iteration_prefix(project.id, iteration.id)
+    outputs.write(home, killed, prefix, "iteration", fitting.MODEL, b"half of a model")
+    rows.recover(home.database, handlers.on_failed, rows.any_running())
+    with pytest.raises(rows.Stale):
+        outputs.write(home, killed, prefix, "iteration", fitting.MODEL, b"from the grave")
+    runner.run(home, killed)  # not quite dead: it must not change anything
+    with home.database.read() as session:
+        assert iterations.get(session, project, iteration.id).status == "Training"
+    t.work(home)
+    with home.database.read() as session:
+        assert iterations.get(session, project, iteration.id).status == "Completed"
+    assert onnx.load_from_string(model_of(home, iteration)).graph.node
+
+
+def test_after_three_kills_it_has_failed_and_nothing_is_left(home: Components, project: Project) -> None:
+    t.fill(home, project, {"red": 5, "blue": 5})
+    iteration = t.start(home, project)
+    for _ in range(rows.MAX_ATTEMPTS):
+        killed = t.claim(home)
+        outputs.write(
+            home, killed, ledger.iteration_prefix(project.id, iteration.id), "iteration", fitting.MODEL, b"half"
+        )
+        rows.recover(home.database, handlers.on_failed, rows.any_running())
+    with home.database.read() as session:
+        row = iterations.get(session, project, iteration.id)
+    assert row.status == "Failed"
+    assert row.error is not None
+    assert "memory" in row.error
+    assert not [key for key in t.files(home) if "/iterations/" in key]
+    assert t.train(home, project).name == "Iteration 2"  # a failed training does not count as the last
+
+
+def test_a_picture_that_can_not_be_read_fails_the_training_by_name(home: Components, project: Project) -> None:
+    made = t.fill(home, project, {"red": 5, "blue": 5})
+    (lost,) = t.upload(home, project, [t.coloured(2, 0)], [made["red"]])
+    home.blobs.delete_prefix(ledger.image_prefix(project.id, lost))
+    iteration = t.train(home, project)
+    assert iteration.status == "Failed"
+    assert iteration.error is not None
+    assert lost in iteration.error
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_deleting_an_iteration_cancels_its_training(home: Components, project: Project, running: bool) -> None:
+    t.fill(home, project, {"red": 5, "blue": 5})
+    iteration = t.start(home, project)
+    held = t.claim(home) if running else None
+    with home.database.write() as session:
+        iterations.delete(session, projects.get(session, project.account_id, project.id, lock=True), iteration.id)
+    if held is not None:
+        runner.run(home, held)
+    with home.database.read() as session:
+        assert session.scalar(select(Job.state).where(Job.kind == "train")) == "cancelled"
+    assert not [key for key in t.files(home) if "/iterations/" in key]
+
+
+def embeddings(house: Components) -> int:
+    return len([key for key, _ in house.blobs.list() if "/embedding-" in key])
+
+
+def test_uploads_are_embedded_by_one_job_and_training_makes_what_is_missing(home: Components, project: Project) -> None:
+    t.fill(home, project, {"red": 5, "blue": 5})
+    with home.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Job)) == 1
+    assert embeddings(home) == 0
+    embedding.embed(home, t.claim(home, rows.QUICK))
+    assert embeddings(home) == 10
+    with home.database.read() as session:
+        done = session.scalars(select(Job)).one()
+    assert done.state == "done"
+    assert json.loads(json.dumps(done.payload))["through"] == 10
+    t.upload(home, project, [t.coloured(2, 0)], [])
+    t.start(home, project)
+    runner.run(home, t.claim(home))
+    assert embeddings(home) == 10  # untagged: training has no use for it
+    embedding.embed(home, t.claim(home, rows.QUICK))
+    assert embeddings(home) == 11
+    with home.database.write() as session:
+        locked = projects.get(session, project.account_id, project.id, lock=True)
+        locked.domain_id = t.GENERAL
+        embedding.ensure_embedding(session, locked)
+    t.work(home)
+    assert embeddings(home) == 22
+    names = {key.rpartition("/")[2] for key, _ in home.blobs.list() if "/embedding-" in key}
+    assert names == {f"embedding-{backbone.version}" for backbone in BACKBONES.values()}
+
+
+def test_embedding_makes_way_for_other_quick_jobs_and_goes_on_after(home: Components, project: Project) -> None:
+    t.upload(home, project, [t.coloured(0, seed) for seed in range(20)], [])
+    held = t.claim(home, rows.QUICK)
+    with home.database.write() as session:
+        rows.enqueue(
+            session, kind="export", account_id=project.account_id, project_id=project.id, subject="x", lane=rows.QUICK
+        )
+    embedding.embed(home, held)
+    assert 0 < embeddings(home) < 20
+    assert t.claim(home, rows.QUICK).kind == "export"
+    embedding.embed(home, t.claim(home, rows.QUICK))
+    assert embeddings(home) == 20
+
+
+def test_a_damaged_picture_does_not_stop_the_others_from_being_embedded(home: Components, project: Project) -> None:
+    (lost, *_) = t.upload(home, project, [t.coloured(0, seed) for seed in range(3)], [])
+    home.blobs.delete_prefix(ledger.image_prefix(project.id, lost))
+    embedding.embed(home, t.claim(home, rows.QUICK))
+    assert embeddings(home) == 2
+
+
+def test_a_detection_project_has_no_embed_job(home: Components) -> None:
+    t.upload(home, t.make_project(home, "boxes", domain_id=t.DETECTION), [t.coloured(0, 0)], [])
+    assert rows.claim(home.database, rows.QUICK, 60.0) is None
