@@ -21,7 +21,8 @@ from tests.sdk.conftest import SHAPES, scene, trained, wait_for
 pytestmark = [pytest.mark.service]
 DETECTION = "a27d5ca5-bb19-49d8-a70a-fec086c47f5b"
 NAME = "detector"
-TRAIN_SECONDS = 240.0
+# By itself about a minute; beside others on two cores it takes several.
+TRAIN_SECONDS = 420.0
 
 
 def entry(tags: dict[str, Any], seed: int) -> ImageFileCreateEntry:
@@ -99,7 +100,7 @@ def life(trainer: Any, service: Running) -> Life:
     pytest.importorskip("torch")
     project = trainer.create_project("A detector's life", domain_id=DETECTION)
     tags = {shape: trainer.create_tag(project.id, shape) for shape in SHAPES}
-    batch = ImageFileCreateBatch(images=[entry(tags, seed) for seed in range(24)])
+    batch = ImageFileCreateBatch(images=[entry(tags, seed) for seed in range(16)])
     assert trainer.create_images_from_files(project.id, batch).is_batch_successful
     iteration = trained(trainer, project, trainer.train_project(project.id), TRAIN_SECONDS)
     trainer.publish_iteration(project.id, iteration.id, NAME, service.resource_id)
@@ -107,7 +108,7 @@ def life(trainer: Any, service: Running) -> Life:
 
 
 @pytest.mark.train
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_a_detector_finds_what_it_was_shown(predictor: Any, life: Life) -> None:
     for seed in range(200, 203):
         data, boxes = scene(seed, SHAPES)

@@ -1,4 +1,5 @@
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from sqlalchemy import func, select, update
 
 from ownvision.errors import OwnVisionError
 from ownvision.jobs import handlers, rows, runner
+from ownvision.learning import evaluate
 from ownvision.learning.backbones import BACKBONES
 from ownvision.limits import Tier
-from ownvision.services import embedding, fitting, images, iterations, outputs, predictions, projects, tags
+from ownvision.services import embedding, fitting, images, iterations, outputs, performance, predictions, projects, tags
 from ownvision.services.components import Components
 from ownvision.services.regions import Box
 from ownvision.store import ledger
@@ -179,7 +181,7 @@ def test_a_detector_needs_fifteen_images_per_tag_and_torch(home: Components, mon
         t.start(home, project)
     assert refusal.value.code == "BadRequestDetectionTrainingValidationFailed"
     t.upload(home, project, [t.coloured(0, 14)], [], [box])
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)  # as where the extra is not installed
+    monkeypatch.setitem(sys.modules, "torch", None)  # as where the extra is not installed
     with pytest.raises(OwnVisionError, match=r'pip install "ownvision\[train\]"') as refusal:
         t.start(home, project)
     assert refusal.value.code == "BadRequestNotSupported"
@@ -198,14 +200,12 @@ def test_nothing_changed_since_last_training(home: Components, project: Project)
     first = t.train(home, project)
 
     def code(**wishes: Any) -> str | None:
-        with pytest.raises(_Rollback) as end, home.database.write() as session:
-            locked = projects.get(session, project.account_id, project.id, lock=True)
+        with home.database.read() as session:  # never committed
             try:
-                _start(session, locked, home, wishes)
+                t.start_in(session, home, projects.get(session, project.account_id, project.id), **wishes)
             except OwnVisionError as error:
-                raise _Rollback(error.code) from None
-            raise _Rollback(None)
-        return end.value.code
+                return error.code
+            return None
 
     def change(**values: Any) -> None:
         with home.database.write() as session:
@@ -235,18 +235,6 @@ def test_nothing_changed_since_last_training(home: Components, project: Project)
         (image,) = images.find(session, locked, tag_ids=[made["red"]], take=1)
         images.delete_images(session, locked, [image.image.id], all_iterations=False)
     assert code() is None
-
-
-class _Rollback(Exception):
-    def __init__(self, code: str | None) -> None:
-        self.code = code
-
-
-def _start(session: Any, project: Project, house: Components, wishes: dict[str, Any]) -> None:
-    from ownvision.services import training
-
-    given = {"training_type": None, "budget_hours": 0, "force": False, "selected_tags": [], "custom_base": None}
-    training.start(session, project, limits=house.settings.limits, tier=Tier(), email=None, **{**given, **wishes})
 
 
 def test_a_renamed_tag_is_a_change_and_rewrites_no_history(home: Components, project: Project) -> None:
@@ -417,3 +405,29 @@ def test_a_damaged_picture_does_not_stop_the_others_from_being_embedded(home: Co
 def test_a_detection_project_has_no_embed_job(home: Components) -> None:
     t.upload(home, t.make_project(home, "boxes", domain_id=t.DETECTION), [t.coloured(0, 0)], [])
     assert rows.claim(home.database, rows.QUICK, 60.0) is None
+
+
+@pytest.mark.train
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_detector_learns_to_find_its_tag(home: Components) -> None:
+    project = t.make_project(home, "squares", domain_id=t.DETECTION)
+    red, blue = t.make_tag(home, project, "red"), t.make_tag(home, project, "blue")
+    for seed in range(16):
+        boxes = [Box(red, *t.place(seed, 0)), Box(blue, *t.place(seed, 1))]
+        t.upload(home, project, [t.squares(seed)], [], boxes)
+    t.upload(home, project, [t.squares(50)], [])  # not tagged yet: no background
+    iteration = t.train(home, project)
+    assert (iteration.status, iteration.error) == ("Completed", None)
+    with home.database.read() as session:
+        learned = iterations.learned_tags(session, iteration.id)
+        measured = performance.of_iteration(session, project, iteration.id)
+        assert 2 <= performance.image_count(session, project, iteration.id) <= 6
+    assert measured["averagePrecision"] > 0.5
+    found, info = predictions.predict(home, iteration, learned, t.squares(60))
+    assert (info.width, info.height) == (160, 160)
+    assert [one["tagName"] for one in found] == sorted(one["tagName"] for one in found)
+    best = {one["tagName"]: one["boundingBox"] for one in reversed(found)}
+    for colour, name in enumerate(("red", "blue")):
+        truth = np.array([t.place(60, colour)])
+        assert evaluate.iou(np.array([list(best[name].values())]), truth)[0, 0] > 0.5

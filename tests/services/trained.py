@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
+from sqlalchemy.orm import Session
 
 from ownvision.jobs import rows, runner
 from ownvision.limits import Tier
@@ -86,8 +87,25 @@ def fill(house: Components, project: Project, counts: Mapping[str, int]) -> dict
     return made
 
 
-def start(house: Components, project: Project, **wishes: Any) -> Iteration:
-    """A queued training."""
+def place(seed: int, colour: int) -> tuple[float, float, float, float]:
+    """Where `squares` puts the square of a colour: the first in the left half, the second in the right."""
+    left, top, side = np.random.default_rng(10 * seed + colour).uniform((0.02, 0.05, 0.25), (0.15, 0.5, 0.35))
+    return float(left + colour / 2), float(top), float(side), float(side)
+
+
+def squares(seed: int) -> bytes:
+    """Grey noise of 160 × 160 pixels with a red and a blue square."""
+    pixels = np.random.default_rng(seed).integers(90, 170, (160, 160, 3)).astype(np.uint8)
+    for colour in range(2):
+        left, top, width, height = (round(160 * side) for side in place(seed, colour))
+        pixels[top : top + height, left : left + width] = COLOURS[colour]
+    buffer = io.BytesIO()
+    Pillow.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def start_in(session: Session, house: Components, project: Project, **wishes: Any) -> Iteration:
+    """A training queued in the caller's transaction."""
     given: dict[str, Any] = {
         "training_type": None,
         "budget_hours": 0,
@@ -99,9 +117,13 @@ def start(house: Components, project: Project, **wishes: Any) -> Iteration:
         "email": None,
         **wishes,
     }
+    return training.start(session, project, **given)
+
+
+def start(house: Components, project: Project, **wishes: Any) -> Iteration:
+    """A queued training."""
     with house.database.write() as session:
-        locked = projects.get(session, project.account_id, project.id, lock=True)
-        return training.start(session, locked, **given)
+        return start_in(session, house, projects.get(session, project.account_id, project.id, lock=True), **wishes)
 
 
 def claim(house: Components, lane: str = rows.TRAINING) -> rows.Claim:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response, StreamingResponse
 
-from ownvision.api.models import CustomVisionError
+from ownvision.api.models import CustomVisionError, GatewayError
 from ownvision.api.routes import Route
 from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
@@ -26,7 +26,10 @@ from ownvision.store.tables.base import now
 router = APIRouter(
     route_class=Route,
     tags=["files"],
-    responses={"default": {"model": CustomVisionError, "description": "There is nothing at this address."}},
+    responses={
+        404: {"model": CustomVisionError | GatewayError, "description": "There is nothing at this address."},
+        "default": {"model": CustomVisionError, "description": "This address opens nothing."},
+    },
 )
 _STEP = 1 << 20
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")

@@ -12,6 +12,7 @@ from ownvision.api.versions import TRAINING
 from ownvision.api.wire import Json, seconds
 from ownvision.errors import OwnVisionError
 from ownvision.jobs import rows
+from ownvision.jobs.handlers import on_failed
 from ownvision.services import projects
 from ownvision.store.tables import ApiKey, Image, Job
 
@@ -77,7 +78,8 @@ def cancel_job(call: TheCall, job_id: JobId) -> Json:
         job = session.scalar(select(Job).where(Job.id == job_id, Job.account_id == call.account_id))
         if job is None:
             raise OwnVisionError("NotFound", f"There is no job {job_id} in this account.")
-        rows.cancel(session, [job.subject])
+        for stopped in rows.cancel(session, [job.subject]):
+            on_failed(session, stopped, "Cancelled before it started.")
         shape = _shape(job)
     return Json(shape)
 

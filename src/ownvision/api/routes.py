@@ -142,6 +142,7 @@ async def the_call(request: Request) -> Call:
 TheCall = Annotated[Call, Depends(the_call)]
 ERROR: dict[int | str, dict[str, Any]] = {
     401: {"description": "The key is missing or wrong."},
+    404: {"model": models.CustomVisionError | models.GatewayError, "description": "It is not there."},
     "default": {"model": models.CustomVisionError, "description": "What was wrong, and what to do."},
 }
 

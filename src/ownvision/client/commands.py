@@ -18,6 +18,7 @@ Endpoint = Annotated[str, typer.Option(envvar="OWNVISION_ENDPOINT", help="Addres
 TrainingKey = Annotated[str | None, typer.Option(envvar="OWNVISION_TRAINING_KEY", help="Training key")]
 PredictionKey = Annotated[str | None, typer.Option(envvar="OWNVISION_PREDICTION_KEY", help="Prediction key")]
 Data = Annotated[Path | None, typer.Option(help="Data folder on this machine to take missing keys from")]
+Account = Annotated[str | None, typer.Option(help="User name in --data, when it has several accounts")]
 LOCAL = "http://127.0.0.1:8000"
 DOMAIN_HELP = 'Name or id; a name such as "General (compact)" may stand in both types'
 
@@ -26,11 +27,13 @@ notes = Console(stderr=True)
 answers = Console()
 
 
-def _service(endpoint: str, training_key: str | None, prediction_key: str | None, data: Path | None) -> Service:
+def _service(
+    endpoint: str, training_key: str | None, prediction_key: str | None, data: Path | None, account: str | None
+) -> Service:
     if data is not None and not (training_key and prediction_key):
-        account = lookup.local_account(data)
-        training_key = training_key or account["trainingKeys"]["primary"]
-        prediction_key = prediction_key or account["predictionKeys"]["primary"]
+        found = lookup.local_account(data, account)
+        training_key = training_key or str(found["trainingKeys"]["primary"])
+        prediction_key = prediction_key or str(found["predictionKeys"]["primary"])
     if not training_key:
         raise ClientError("No training key; give --training-key, OWNVISION_TRAINING_KEY or --data.")
     return Service(endpoint, training_key, prediction_key)
@@ -50,6 +53,7 @@ def upload(
     training_key: TrainingKey = None,
     prediction_key: PredictionKey = None,
     data: Data = None,
+    account: Account = None,
 ) -> None:
     """Upload FOLDER, one sub-folder per tag, into PROJECT; project and tags are made when they are missing.
 
@@ -57,7 +61,7 @@ def upload(
     """
     by_tag = folders.pictures_by_tag(folder)
     counts: Counter[str] = Counter()
-    with _service(endpoint, training_key, prediction_key, data) as service:
+    with _service(endpoint, training_key, prediction_key, data, account) as service:
         found = lookup.find_project(service, project)
         if found is None:
             kind = "Multilabel" if multilabel else "Multiclass"
@@ -108,13 +112,14 @@ def train(
     training_key: TrainingKey = None,
     prediction_key: PredictionKey = None,
     data: Data = None,
+    account: Account = None,
 ) -> None:
     """Train PROJECT, wait for the iteration and print how well it does per tag."""
     if publish is not None and prediction_resource_id is None:
         if data is None:
             raise ClientError("To publish, give --prediction-resource-id (`ownvision account show` has it) or --data.")
-        prediction_resource_id = str(lookup.local_account(data)["predictionResourceId"])
-    with _service(endpoint, training_key, prediction_key, data) as service:
+        prediction_resource_id = str(lookup.local_account(data, account)["predictionResourceId"])
+    with _service(endpoint, training_key, prediction_key, data, account) as service:
         found = lookup.project(service, project)
         if domain is not None:
             kind = lookup.domain_by_id(service, found["settings"]["domainId"])["type"]
@@ -162,9 +167,10 @@ def predict(
     training_key: TrainingKey = None,
     prediction_key: PredictionKey = None,
     data: Data = None,
+    account: Account = None,
 ) -> None:
     """Ask what is on the IMAGES; the newest published iteration answers, else the newest that is trained."""
-    with _service(endpoint, training_key, prediction_key, data) as service:
+    with _service(endpoint, training_key, prediction_key, data, account) as service:
         found = lookup.project(service, project)
         asked = lookup.iteration(service, found, iteration)
         kind = lookup.domain_by_id(service, found["settings"]["domainId"])["type"]
@@ -206,9 +212,10 @@ def export(
     training_key: TrainingKey = None,
     prediction_key: PredictionKey = None,
     data: Data = None,
+    account: Account = None,
 ) -> None:
     """Export an iteration of PROJECT as an archive that runs anywhere; its domain must be a compact one."""
-    with _service(endpoint, training_key, prediction_key, data) as service:
+    with _service(endpoint, training_key, prediction_key, data, account) as service:
         found = lookup.project(service, project)
         asked = lookup.iteration(service, found, iteration)
         made = _exported(service, found["id"], asked["id"], platform, flavor)

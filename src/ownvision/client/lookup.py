@@ -6,12 +6,12 @@ from typing import Any
 from ownvision.client.http import ClientError, Json, Service
 
 
-def local_account(data: Path) -> dict[str, Any]:
-    """The only account of a data folder on this machine, with its keys.
+def local_account(data: Path, name: str | None = None) -> dict[str, Any]:
+    """The account of that user name in a data folder on this machine, with its keys; the only one without a name.
 
     Raises:
         ClientError: when there is no installation.
-        OwnVisionError: when it has several accounts.
+        OwnVisionError: when there is no such account, or several and no name.
     """
     # Imported here: a machine that only calls a service elsewhere does not load the database for it.
     from ownvision.services import accounts
@@ -23,7 +23,7 @@ def local_account(data: Path) -> dict[str, Any]:
     components = open_components(Settings.model_validate({"data": data}))
     try:
         with components.database.read() as session:
-            return accounts.describe(session, components.keys, accounts.named(session, None))
+            return accounts.describe(session, components.keys, accounts.named(session, name))
     finally:
         components.database.close()
 

@@ -19,6 +19,7 @@ TRAINING, QUICK = "training", "quick"
 LANES = (TRAINING, QUICK)
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 MAX_ATTEMPTS = 3
+_CALLED = {"train": "training", "embed": "embedding", "export": "export"}
 
 
 class Stale(Exception):
@@ -76,7 +77,10 @@ def enqueue(
 
 
 def claim(database: Database, lane: str, lease_seconds: float) -> Claim | None:
-    """Take the next job of a lane: the account with least running first, then priority, then age."""
+    """Take the next job of a lane: of the account with the least running, then of the one served longest ago.
+
+    Among an account's own jobs priority decides, then age.
+    """
     with database.read() as session:
         if session.scalar(select(Job.id).where(Job.state == QUEUED, Job.lane == lane).limit(1)) is None:
             return None
@@ -87,11 +91,20 @@ def claim(database: Database, lane: str, lease_seconds: float) -> Claim | None:
             .group_by(Job.account_id)
             .subquery()
         )
+        served = (
+            select(Job.account_id, func.max(Job.started).label("last"))
+            .where(Job.lane == lane)
+            .group_by(Job.account_id)
+            .subquery()
+        )
         job = session.scalar(
             select(Job)
             .outerjoin(busy, busy.c.account_id == Job.account_id)
+            .outerjoin(served, served.c.account_id == Job.account_id)
             .where(Job.state == QUEUED, Job.lane == lane)
-            .order_by(func.coalesce(busy.c.running, 0), Job.priority, Job.created)
+            .order_by(
+                func.coalesce(busy.c.running, 0), served.c.last.asc().nulls_first(), Job.priority, Job.created, Job.id
+            )
             .limit(1)
             .with_for_update(of=Job, skip_locked=True)
         )
@@ -102,19 +115,6 @@ def claim(database: Database, lane: str, lease_seconds: float) -> Claim | None:
         job.attempts += 1
         job.started = now()
         job.lease_until = now() + timedelta(seconds=lease_seconds)
-        return Claim(
-            job.id, job.token, job.kind, job.lane, job.account_id, job.project_id, job.subject, dict(job.payload)
-        )
-
-
-def load(database: Database, job_id: str, token: int) -> Claim:
-    """The claim a supervisor handed to its worker process.
-
-    Raises:
-        Stale: The job is no longer held under this token.
-    """
-    with database.read() as session:
-        job = _held(session, job_id, token)
         return Claim(
             job.id, job.token, job.kind, job.lane, job.account_id, job.project_id, job.subject, dict(job.payload)
         )
@@ -203,6 +203,22 @@ def held_by(claim: Claim) -> ColumnElement[bool]:
     return (Job.id == claim.job_id) & (Job.token == claim.token) & (Job.state == RUNNING)
 
 
+def give_back(database: Database, claim: Claim) -> bool:
+    """Put a job back that its engine stopped of its own accord: the try does not count; returns whether it was held."""
+    with database.write() as session:
+        job = session.scalar(select(Job).where(held_by(claim)).with_for_update())
+        if job is None:
+            return False
+        job.state, job.lease_until, job.token, job.attempts = QUEUED, None, job.token + 1, job.attempts - 1
+        return True
+
+
+def still_held(database: Database, claims: Sequence[Claim]) -> set[str]:
+    """Ids of those jobs that still belong to their claim; the others' processes work in vain."""
+    with database.read() as session:
+        return {one.job_id for one in claims if session.scalar(select(Job.id).where(held_by(one))) is not None}
+
+
 def recover(database: Database, on_failed: Callable[[Session, Job, str], None], abandoned: ColumnElement[bool]) -> int:
     """Put abandoned jobs back into the queue; after three tries they have failed.
 
@@ -228,8 +244,8 @@ def recover(database: Database, on_failed: Callable[[Session, Job, str], None], 
                 on_failed(session, job, "Cancelled.")
             elif job.attempts >= MAX_ATTEMPTS:
                 reason = (
-                    f"The worker stopped {job.attempts} times while it was at this, most likely for lack of memory. "
-                    "Free some memory, or train with fewer images, and try again."
+                    f"The worker was stopped {job.attempts} times while it was at this {_CALLED.get(job.kind, 'job')}, "
+                    "most likely for lack of memory. Free some memory, or use fewer images, and try again."
                 )
                 job.state, job.finished, job.error = FAILED, now(), reason
                 on_failed(session, job, reason)

@@ -2,16 +2,18 @@
 
 import logging
 import os
-import sys
 import threading
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from ownvision.jobs import rows
 from ownvision.jobs.handlers import HANDLERS, ON_FAILED
-from ownvision.jobs.parent import die_with_parent
 from ownvision.services.components import Components, open_components
 from ownvision.settings import Settings
 
 log = logging.getLogger("ownvision.jobs")
+# Requests come first, then the training that somebody waits for.
+_NICE = {rows.TRAINING: 5, rows.QUICK: 10}
 
 
 def run(components: Components, claim: rows.Claim) -> None:
@@ -51,22 +53,14 @@ def _keep_lease(components: Components, claim: rows.Claim) -> None:
             continue  # the job's own thread asks too, and stops where it is safe
         except rows.Stale:
             os._exit(3)
+        except SQLAlchemyError as error:
+            log.warning("the lease of job %s was not renewed: %s", claim.job_id, error)
 
 
-def main() -> None:
-    """Entry of the subprocess: ``python -m ownvision.jobs.runner JOB TOKEN``."""
-    die_with_parent()
-    os.nice(5)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    components = open_components(Settings())
-    try:
-        claim = rows.load(components.database, sys.argv[1], int(sys.argv[2]))
-    except rows.Stale:
-        return
+def main(settings: Settings, claim: rows.Claim) -> None:
+    """All of a job's process: open the parts anew, keep the lease, run the job."""
+    os.nice(_NICE[claim.lane])
+    components = open_components(settings)
     threading.Thread(target=_keep_lease, args=(components, claim), daemon=True, name="lease").start()
     run(components, claim)
     components.database.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
-"""The job worker: claims jobs and runs each in a process of its own; sweeps what is doomed or expired in between.
+"""The job worker: claims jobs and runs each in a process of its own; erases what is doomed or expired in between.
 
 Two lanes run beside each other, so that a training never holds up embedding, export or erasure. Only one worker works
 on a data folder (a file lock): when it holds the lock, no other can be alive, so every running job is an orphan and is
-taken up again at once.
+taken up again at once. It has one thread, because its jobs are forks of it (`engines.local`): nothing here takes long.
 """
 
 import fcntl
@@ -11,26 +11,33 @@ import os
 import signal
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ownvision.jobs import rows
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from ownvision.data_rights import erasure
+from ownvision.jobs import rows, runner
 from ownvision.jobs.engines import local
 from ownvision.jobs.handlers import on_failed
 from ownvision.jobs.parent import die_with_parent
 from ownvision.services import predictions
-from ownvision.services.housekeeping import destroy_stray_keys
 from ownvision.settings import Settings
 from ownvision.store import ledger
 from ownvision.store.blobs.local import LocalBlobs
 from ownvision.store.database import Database
 from ownvision.store.keys import KeyStore
+from ownvision.store.tables import Prediction
 from ownvision.store.tables.base import now
 
 log = logging.getLogger("ownvision.jobs")
 
-POLL_SECONDS = 0.15
+POLL_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 2.0
+# Prefixes removed in one go: about 20 ms, so that a large erasure doesn't keep a training waiting.
+_SWEPT = 200
 
 
 def alive_file(data: Path) -> Path:
@@ -38,39 +45,104 @@ def alive_file(data: Path) -> Path:
     return data / "worker.alive"
 
 
+@dataclass
+class _Worker:
+    settings: Settings
+    database: Database
+    blobs: LocalBlobs
+    keys: KeyStore
+    running: dict[str, tuple[rows.Claim, local.Child]] = field(default_factory=dict)  # by lane
+    scrubbing: local.Child | None = None
+    looked: float = 0.0  # when housekeeping last looked for work
+
+
 def work(settings: Settings, stop: threading.Event) -> None:
     """Work until told to stop; running jobs are then put back into the queue."""
-    database = Database(settings.sqlalchemy_url)
-    blobs = LocalBlobs(settings.data / "objects")
-    keys = KeyStore(settings.data / "keys")
     lock = _only_worker(settings.data, stop)
     if lock is None:
         return
-    rows.recover(database, on_failed, rows.any_running())
-    running: dict[str, local.Child] = {}
-    swept = 0.0
-    while not stop.wait(POLL_SECONDS):
-        alive_file(settings.data).touch()
-        for lane in rows.LANES:
-            if lane in running and running[lane].ended():
-                rows.recover(database, on_failed, rows.held_by(running.pop(lane).claim))
-            if lane not in running:
-                claim = rows.claim(database, lane, settings.job_lease)
-                if claim is not None:
-                    running[lane] = local.start(settings, claim)
-        if time.monotonic() - swept > HOUSEKEEPING_SECONDS:
-            rows.recover(database, on_failed, rows.lapsed())
-            with database.write() as session:
-                predictions.expire(session, now())
-            while ledger.sweep(database, blobs):
-                alive_file(settings.data).touch()
-            destroy_stray_keys(database, keys)
-            swept = time.monotonic()
-    for child in running.values():
+    worker = _Worker(
+        settings,
+        Database(settings.sqlalchemy_url),
+        LocalBlobs(settings.data / "objects"),
+        KeyStore(settings.data / "keys"),
+    )
+    rows.recover(worker.database, on_failed, rows.any_running())
+    more = False
+    while not stop.wait(0.0 if more else POLL_SECONDS):
+        try:
+            alive_file(settings.data).touch()
+            _look_after_jobs(worker)
+            more = _keep_house(worker)
+        except (SQLAlchemyError, OSError):
+            # A full disk, a lock held for long: the jobs at work must not die of it.
+            log.exception("the worker could not do its round; it tries again")
+            more = stop.wait(1.0)
+    for claim, child in worker.running.values():
         child.stop()
-    rows.recover(database, on_failed, rows.any_running())
+        rows.give_back(worker.database, claim)
+    if worker.scrubbing is not None:
+        worker.scrubbing.stop()
     alive_file(settings.data).unlink(missing_ok=True)
+    worker.database.close()
     lock.close()
+
+
+def _look_after_jobs(worker: _Worker) -> None:
+    if worker.scrubbing is not None and not worker.scrubbing.ended():
+        return  # it holds the database's write lock
+    worker.scrubbing = None
+    for lane in rows.LANES:
+        if lane in worker.running and worker.running[lane][1].ended():
+            rows.recover(worker.database, on_failed, rows.held_by(worker.running[lane][0]))
+            del worker.running[lane]
+        if lane not in worker.running:
+            claim = rows.claim(worker.database, lane, worker.settings.job_lease)
+            if claim is not None:
+                worker.running[lane] = (claim, _start(worker, claim))
+
+
+def _start(worker: _Worker, claim: rows.Claim) -> local.Child:
+    worker.database.close()  # a connection must not be there twice; the next use opens a new one
+    return local.start(lambda: runner.main(worker.settings, claim))
+
+
+def _keep_house(worker: _Worker) -> bool:
+    """Erase a little; returns whether there is more to erase at once."""
+    if worker.scrubbing is not None or time.monotonic() - worker.looked < HOUSEKEEPING_SECONDS:
+        return False
+    database, data = worker.database, worker.settings.data
+    if ledger.sweep(database, worker.blobs, _SWEPT) >= _SWEPT:
+        return True
+    rows.recover(database, on_failed, rows.lapsed())
+    _stop_the_disowned(worker)
+    with database.read() as session:
+        expired = session.scalar(select(Prediction.id).where(Prediction.expires <= now()).limit(1)) is not None
+    if expired:
+        with database.write() as session:
+            predictions.expire(session, now())
+    erasure.destroy_stray_keys(database, worker.keys)
+    if database.ballast is not None:
+        database.ballast.keep()
+    if erasure.scrub_due(database, data):
+        database.close()
+        worker.scrubbing = local.start(lambda: _scrub(worker.settings))
+    worker.looked = time.monotonic()
+    return False
+
+
+def _stop_the_disowned(worker: _Worker) -> None:
+    """End the processes whose job is no longer theirs: deleted with its project, or silent beyond its lease."""
+    held = rows.still_held(worker.database, [claim for claim, _ in worker.running.values()])
+    for claim, child in worker.running.values():
+        if claim.job_id not in held and not child.ended():
+            log.warning("job %s is no longer this worker's; its process is ended", claim.job_id)
+            child.stop()
+
+
+def _scrub(settings: Settings) -> None:
+    database = Database(settings.sqlalchemy_url)
+    erasure.scrub(database, settings.data)
     database.close()
 
 

@@ -10,7 +10,7 @@ Folds follow each image's key (its SHA-256), never its place: the same images gi
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from ownvision.learning.backbones import BACKBONES
 from ownvision.learning.graph import Head, embedder
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 FOLDS = 5
@@ -29,6 +30,7 @@ _SHRINKAGES = (0.03, 0.1, 0.3, 0.6)
 # Above so many images the covariance is well known, and each candidate costs seconds.
 _MANY_IMAGES = 3_000
 _BATCH = 16
+_PART = 4_096
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,14 @@ def fit(
     folds = assign_folds(y)
     bounds = [0, *np.cumsum(blocks or [embeddings.shape[1]])]
     parts = [
-        _fit_block(np.asarray(embeddings[order, start:end], np.float32), y, folds, multilabel, progress)
-        for start, end in itertools.pairwise(bounds)
+        _fit_block(
+            _rows(embeddings, order, slice(int(start), int(end))),
+            y,
+            folds,
+            multilabel,
+            lambda share, done=number: progress(0.9 * (done + share) / (len(bounds) - 1)),  # type: ignore[misc]
+        )
+        for number, (start, end) in enumerate(itertools.pairwise(bounds))
     ]
     mixes = _MIXES if len(parts) == 2 else ((1.0,),)
     logits = [_mixed(mix, [part.logits for part in parts]) for mix in mixes]
@@ -154,25 +162,61 @@ class _Block:
     bias: Floats
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """One block of the embeddings in the order of the keys, standardised as they are asked for.
+
+    So 100,000 images are held once, as they came.
+    """
+
+    embeddings: NDArray[np.floating]
+    order: NDArray[np.int64]
+    columns: slice
+    center: Floats
+    scale: Floats
+
+    def take(self, rows: NDArray[np.int64]) -> Floats:
+        """Standardised rows, float32 [len(rows), D]."""
+        x = np.asarray(self.embeddings[self.order[rows], self.columns], np.float32)
+        return (x - self.center) / self.scale
+
+    def parts(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+        """The same in parts that fit in memory."""
+        for start in range(0, len(rows), _PART):
+            yield rows[start : start + _PART], self.take(rows[start : start + _PART])
+
+
+def _rows(embeddings: NDArray[np.floating], order: NDArray[np.int64], columns: slice) -> _Rows:
+    plain = _Rows(embeddings, order, columns, np.zeros(1, np.float32), np.ones(1, np.float32))
+    total = np.zeros(columns.stop - columns.start)
+    for _, x in plain.parts(np.arange(len(order))):
+        total += x.sum(0, dtype=np.float64)
+    center = total / len(order)
+    squares = np.zeros_like(total)
+    for _, x in plain.parts(np.arange(len(order))):
+        squares += ((x - center) ** 2).sum(0)
+    scale = np.sqrt(squares / len(order)) + 1e-6
+    return _Rows(embeddings, order, columns, center.astype(np.float32), scale.astype(np.float32))
+
+
 def _fit_block(
-    x: Floats, y: Bools, folds: NDArray[np.int64], multilabel: bool, progress: Callable[[float], None]
+    rows: _Rows, y: Bools, folds: NDArray[np.int64], multilabel: bool, progress: Callable[[float], None]
 ) -> _Block:
-    center, scale = x.mean(0), x.std(0) + 1e-6
-    x = (x - center) / scale
-    candidates = _SHRINKAGES if len(x) <= _MANY_IMAGES else _SHRINKAGES[1:2]
+    candidates = _SHRINKAGES if len(y) <= _MANY_IMAGES else _SHRINKAGES[1:2]
     scores = np.zeros((len(candidates), *y.shape), np.float32)
-    solve = _Discriminant(x, y, within=not multilabel)
-    for number in range(int(folds.max()) + 1):
-        held_out = folds == number
-        for row, (weights, bias) in enumerate(solve.without(held_out, candidates)):
-            scores[row][held_out] = x[held_out] @ weights + bias
-        progress(0.9 * (number + 1) / (folds.max() + 1))
+    solver = (_Dual if len(y) <= len(rows.center) else _Primal)(rows, y, folds, within=not multilabel)
+    count = int(folds.max()) + 1
+    for number in range(count):
+        solver.score(number, candidates, scores)
+        progress((number + 1) / (count + 1))
     losses = [_loss(_cross_calibrated(one, y, folds, multilabel), y, multilabel) for one in scores]
     best = int(np.argmin(losses))
-    ((weights, bias),) = solve.without(np.zeros(len(x), bool), candidates[best : best + 1])
+    weights, bias = solver.final(candidates[best])
     slope, offset = _calibration(scores[best], y, multilabel)
-    folded = weights * slope / scale[:, None]
-    return _Block(scores[best] * slope + offset, folded, bias * slope + offset - center @ folded)
+    folded = (weights * slope / rows.scale[:, None]).astype(np.float32)
+    return _Block(
+        scores[best] * slope + offset, folded, (bias * slope + offset - rows.center @ folded).astype(np.float32)
+    )
 
 
 def assign_folds(labels: Bools) -> NDArray[np.int64]:
@@ -191,76 +235,112 @@ def assign_folds(labels: Bools) -> NDArray[np.int64]:
     return folds
 
 
-class _Discriminant:
-    """Linear discriminants of standardised rows, with any rows left out and for several shrinkages at once.
+class _Dual:
+    """Discriminants of fewer rows than features. Everything follows from the rows' products with each other, which are
+    computed once: a fold's discriminants are combinations of rows, scores are products again.
 
     `within` takes the covariance around each class's mean (one class per row); otherwise around the common mean, and
     each tag is told from the rest.
     """
 
-    def __init__(self, x: Floats, y: Bools, *, within: bool) -> None:
-        self.x, self.y, self.within = x, y, within
-        # The products of all rows with each other serve every fold: computed once, in whichever form is smaller.
-        self.dual = len(x) <= x.shape[1]
+    def __init__(self, rows: _Rows, y: Bools, folds: NDArray[np.int64], *, within: bool) -> None:
+        self._rows, self._y, self._folds, self._within = rows, y, folds, within
+        self._x = rows.take(np.arange(len(y)))
+        self._gram = (self._x @ self._x.T).astype(np.float64)
 
-    def without(
-        self, left_out: Bools, shrinkages: Sequence[float]
-    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        x, y = self.x[~left_out], self.y[~left_out].astype(np.float32)
+    def score(self, fold: int, shrinkages: Sequence[float], scores: Floats) -> None:
+        """Fill in `scores` [S, N, T] of the rows of a fold, from all others."""
+        keep, held_out = np.flatnonzero(self._folds != fold), np.flatnonzero(self._folds == fold)
+        products = self._gram[np.ix_(held_out, keep)]
+        for number, (shares, bias) in enumerate(self._solve(keep, shrinkages)):
+            scores[number, held_out] = products @ shares + bias
+
+    def final(self, shrinkage: float) -> tuple[Floats, Floats]:
+        """Weights [D, T] and bias [T] from all rows."""
+        ((shares, bias),) = self._solve(np.arange(len(self._y)), [shrinkage])
+        return self._x.T @ shares.astype(np.float32), bias.astype(np.float32)
+
+    def _solve(self, keep: NDArray[np.int64], shrinkages: Sequence[float]) -> list[tuple[Doubles, Doubles]]:
+        """For each shrinkage what every row contributes to each discriminant [n, T], and the bias [T]."""
+        y, gram = self._y[keep].astype(np.float64), self._gram[np.ix_(keep, keep)]
+        total = len(keep)
         count = y.sum(0)
-        total, features = x.shape
-        means = (y.T @ x) / np.maximum(count, 1)[:, None]
-        if self.within:
-            residual = x - y @ means
-            others = np.zeros_like(means)
-        else:
-            common = x.mean(0)
-            residual = x - common
-            others = (x.sum(0) - y.T @ x) / np.maximum(total - count, 1)[:, None]
-        directions = (means - others).T  # [D, T]
-        a = residual / np.sqrt(max(total - 1, 1))
-        variance = float((a * a).sum()) / features + 1e-9
-        solutions = (
-            self._dual(a, directions, variance, shrinkages)
-            if self.dual
-            else self._primal(a, directions, variance, shrinkages)
-        )
-        prior = np.log((count + 0.5) / (total + 1.0))
+        own = y / np.maximum(count, 1)  # a mean is rows' @ own
+        rest = np.zeros_like(own) if self._within else (1 - y) / np.maximum(total - count, 1)
+        group, mean = (y, own) if self._within else (np.ones((total, 1)), np.full((total, 1), 1 / total))
+        root = np.sqrt(max(total - 1, 1))
+        centred = (gram - group @ (mean.T @ gram)) / root  # residuals' products with the rows
+        inner = (centred - (centred @ mean) @ group.T) / root
+        variance = float(np.trace(inner)) / self._x.shape[1] + 1e-9
+        directions = own - rest
+        right = centred @ directions
+        middle = gram @ (own + rest)
         results = []
-        for weights in solutions:
-            if self.within:
-                bias = -0.5 * np.einsum("td,dt->t", means, weights) + prior
-            else:
-                bias = -0.5 * np.einsum("td,dt->t", means + others, weights)
-                # A tag that every image or none carries can't be told from the rest: its share is its probability.
-                lone = (count == 0) | (count == total)
-                weights = np.where(lone, 0.0, weights).astype(np.float32)
-                bias = np.where(lone, np.log((count + 0.5) / (total - count + 0.5)), bias)
-            results.append((weights, bias.astype(np.float32)))
+        for shrinkage in shrinkages:
+            # Woodbury: (s A'A + r I)^-1 B = (B - A' (A A' + r/s I)^-1 A B) / r
+            ridge = shrinkage * variance
+            answer = np.linalg.solve(inner + ridge / (1 - shrinkage) * np.eye(total), right)
+            shares = (directions - (answer - mean @ (group.T @ answer)) / root) / ridge
+            results.append(_biased(shares, -0.5 * (middle * shares).sum(0), count, total, within=self._within))
         return results
 
-    @staticmethod
-    def _dual(a: Floats, directions: Floats, variance: float, shrinkages: Sequence[float]) -> list[Floats]:
-        # (s A'A + r I)^-1 B = (B - A' (A A' + r/s I)^-1 A B) / r
-        values, vectors = np.linalg.eigh((a @ a.T).astype(np.float64))
-        projected = vectors.T @ (a @ directions).astype(np.float64)
-        solutions = []
-        for shrinkage in shrinkages:
-            ridge, share = shrinkage * variance, 1 - shrinkage
-            inner = vectors @ (projected / (np.maximum(values, 0) + ridge / share)[:, None])
-            solutions.append(((directions - a.T @ inner.astype(np.float32)) / ridge).astype(np.float32))
-        return solutions
 
-    @staticmethod
-    def _primal(a: Floats, directions: Floats, variance: float, shrinkages: Sequence[float]) -> list[Floats]:
-        covariance = (a.T @ a).astype(np.float64)
-        identity = np.eye(len(covariance))
-        return [
-            np.linalg.solve((1 - shrinkage) * covariance + shrinkage * variance * identity, directions).astype(
-                np.float32
-            )
-            for shrinkage in shrinkages
-        ]
+class _Primal:
+    """Discriminants of more rows than features: each fold's products of features are computed once and subtracted.
+
+    Arguments and methods as of `_Dual`.
+    """
+
+    def __init__(self, rows: _Rows, y: Bools, folds: NDArray[np.int64], *, within: bool) -> None:
+        self._rows, self._y, self._folds, self._within = rows, y, folds, within
+        features, count = len(rows.center), int(folds.max()) + 1
+        self._products = np.zeros((count, features, features), np.float32)
+        self._sums = np.zeros((count, y.shape[1], features))
+        self._totals = np.zeros((count, features))
+        for fold in range(count):
+            for part, x in rows.parts(np.flatnonzero(folds == fold)):
+                self._products[fold] += x.T @ x
+                self._sums[fold] += y[part].T.astype(np.float32) @ x
+                self._totals[fold] += x.sum(0, dtype=np.float64)
+
+    def score(self, fold: int, shrinkages: Sequence[float], scores: Floats) -> None:
+        solutions = self._solve([one for one in range(len(self._products)) if one != fold], shrinkages)
+        for part, x in self._rows.parts(np.flatnonzero(self._folds == fold)):
+            for number, (weights, bias) in enumerate(solutions):
+                scores[number, part] = x @ weights.astype(np.float32) + bias
+
+    def final(self, shrinkage: float) -> tuple[Floats, Floats]:
+        ((weights, bias),) = self._solve(list(range(len(self._products))), [shrinkage])
+        return weights.astype(np.float32), bias.astype(np.float32)
+
+    def _solve(self, folds: list[int], shrinkages: Sequence[float]) -> list[tuple[Doubles, Doubles]]:
+        y = self._y[np.isin(self._folds, folds)]
+        count, total = y.sum(0).astype(np.float64), len(y)
+        sums, everything = self._sums[folds].sum(0), self._totals[folds].sum(0)
+        own = sums / np.maximum(count, 1)[:, None]
+        rest = np.zeros_like(own) if self._within else (everything - sums) / np.maximum(total - count, 1)[:, None]
+        covariance = np.zeros(self._products.shape[1:])
+        for fold in folds:
+            covariance += self._products[fold]
+        covariance -= sums.T @ own if self._within else np.outer(everything, everything) / total
+        covariance /= max(total - 1, 1)
+        variance = float(np.trace(covariance)) / len(covariance) + 1e-9
+        results = []
+        for shrinkage in shrinkages:
+            shrunk = (1 - shrinkage) * covariance
+            shrunk[np.diag_indices_from(shrunk)] += shrinkage * variance
+            weights = np.linalg.solve(shrunk, (own - rest).T)
+            bias = -0.5 * ((own + rest).T * weights).sum(0)
+            results.append(_biased(weights, bias, count, total, within=self._within))
+        return results
+
+
+def _biased(weights: Doubles, bias: Doubles, count: Doubles, total: int, *, within: bool) -> tuple[Doubles, Doubles]:
+    if within:
+        return weights, bias + np.log((count + 0.5) / (total + 1.0))
+    # A tag that every image or none carries can't be told from the rest: its share is its probability.
+    lone = (count == 0) | (count == total)
+    return np.where(lone, 0.0, weights), np.where(lone, np.log((count + 0.5) / (total - count + 0.5)), bias)
 
 
 def _cross_calibrated(scores: Floats, y: Bools, folds: NDArray[np.int64], multilabel: bool) -> Floats:
@@ -293,11 +373,7 @@ def _loss(probabilities: Floats, y: Bools, multilabel: bool) -> float:
 def _calibration(scores: Floats, y: Bools, multilabel: bool) -> tuple[float, Floats]:
     """Slope, and per tag an offset, for the least log loss; the offsets are drawn to 0 where data is thin."""
     if not multilabel:
-        slopes = np.exp(np.linspace(np.log(1e-3), np.log(30.0), 121)).astype(np.float32)
-        losses = [_loss(_probabilities(scores * slope, False), y, False) for slope in slopes]
-        # One image's worth of doubt: on a set told apart perfectly the best slope would be infinite.
-        doubt = [np.log1p(slope * float(np.abs(scores).mean())) / (4 * len(y)) for slope in slopes]
-        return float(slopes[int(np.argmin(np.add(losses, doubt)))]), np.zeros(y.shape[1], np.float32)
+        return _temperature(scores, y), np.zeros(y.shape[1], np.float32)
     slope, offset = 1.0, np.zeros(y.shape[1])
     s, target = scores.astype(np.float64), y.astype(np.float64)
     scale = np.abs(s).mean() + 1e-9
@@ -315,3 +391,26 @@ def _calibration(scores: Floats, y: Bools, multilabel: bool) -> tuple[float, Flo
         if np.abs(step).max() < 1e-6:
             break
     return float(max(slope, 1e-6) / scale), offset.astype(np.float32)
+
+
+def _temperature(scores: Floats, y: Bools) -> float:
+    """The slope of least log loss: Newton's method, kept in a bracket."""
+    z = scores.astype(np.float64)
+    z -= z.max(1, keepdims=True)
+    wanted, size = float(z[y].mean()), float(np.abs(scores).mean())
+    low, high, slope = 1e-3, 30.0, 1.0
+    for _ in range(40):
+        odds = np.exp(z * slope)
+        odds /= odds.sum(1, keepdims=True)
+        mean = (odds * z).sum(1)
+        # One image's worth of doubt: on a set told apart perfectly the best slope would be infinite.
+        doubt = size / (1 + slope * size) / (4 * len(y))
+        gradient = float(mean.mean()) - wanted + doubt
+        curve = float(((odds * z * z).sum(1) - mean * mean).mean()) - 4 * len(y) * doubt * doubt
+        low, high = (low, slope) if gradient > 0 else (slope, high)
+        step = slope - gradient / curve if curve > 0 else 0.0
+        following = step if low < step < high else float(np.sqrt(low * high))
+        if abs(following - slope) <= 1e-5 * slope:
+            break
+        slope = following
+    return slope

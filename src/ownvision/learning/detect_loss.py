@@ -11,6 +11,8 @@ from torch.nn import functional
 
 # TOOD's exponents of score and overlap, its number of cells per box, and the weight of the box loss.
 _SCORE_POWER, _OVERLAP_POWER, _CELLS_PER_BOX = 1.0, 6.0, 13
+# Cells so many strides around a box's middle may answer for it.
+_RADIUS = 2.5
 BOX_WEIGHT = 2.5
 _TINY = 1e-9
 
@@ -30,13 +32,16 @@ def overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return iou, iou - (around - union) / (around + _TINY)
 
 
-def assign(scores: Tensor, boxes: Tensor, centres: Tensor, truth: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
+def assign(
+    scores: Tensor, boxes: Tensor, centres: Tensor, strides: Tensor, truth: Tensor, tags: Tensor
+) -> tuple[Tensor, Tensor]:
     """Which cells of one image answer for which box.
 
     Args:
         scores: [K, T], 0 to 1.
         boxes: [K, 4] left, top, right, bottom in pixels.
         centres: [K, 2] of the cells.
+        strides: [K] of the cells.
         truth: [M, 4], M ≥ 1.
         tags: int64 [M].
 
@@ -45,11 +50,11 @@ def assign(scores: Tensor, boxes: Tensor, centres: Tensor, truth: Tensor, tags: 
     """
     iou, _ = overlaps(truth[:, None], boxes[None])
     metric = scores[:, tags].T.pow(_SCORE_POWER) * iou.pow(_OVERLAP_POWER)
-    inside = _inside(centres, truth)
-    # A constant much smaller than any metric that matters keeps cells inside ahead of cells outside at nought.
-    ranked = (metric + 1e-12) * inside
+    eligible = _eligible(centres, strides, truth)
+    # A constant below any metric that matters keeps eligible cells without overlap ahead of all others.
+    ranked = (metric + 1e-12) * eligible
     best = ranked.topk(min(_CELLS_PER_BOX, ranked.shape[1]), dim=1)
-    chosen = torch.zeros_like(inside).scatter_(1, best.indices, best.values > 0)
+    chosen = torch.zeros_like(eligible).scatter_(1, best.indices, best.values > 0)
     # A cell that two boxes claim answers for the one it overlaps more.
     claimed = torch.where(chosen, iou, -1.0)
     overlap, owner = claimed.max(0)
@@ -60,14 +65,20 @@ def assign(scores: Tensor, boxes: Tensor, centres: Tensor, truth: Tensor, tags: 
     return owner, goal.amax(0)
 
 
-def _inside(centres: Tensor, truth: Tensor) -> Tensor:
-    """Bool [M, K]: cells whose centre a box holds; for a box too small to hold any, the nearest one."""
+def _eligible(centres: Tensor, strides: Tensor, truth: Tensor) -> Tensor:
+    """Bool [M, K]: cells within a box and near its middle; for a box without any, the nearest one.
+
+    Without nearness (FCOS's centre sampling) hundreds of cells of a large box look alike, a dozen of which are chosen
+    by chance: scores took hundreds of steps to rise.
+    """
     x, y = centres[:, 0], centres[:, 1]
     left, top, right, bottom = truth.T[:, :, None]
     inside = (x > left) & (x < right) & (y > top) & (y < bottom)
     middle = (truth[:, :2] + truth[:, 2:]) / 2
-    nearest = (middle[:, None] - centres[None]).square().sum(-1).argmin(1, keepdim=True)
-    return inside | torch.zeros_like(inside).scatter_(1, nearest, ~inside.any(1, keepdim=True))
+    distance = (middle[:, None] - centres[None]).square().sum(-1).sqrt()
+    eligible = inside & (distance < _RADIUS * strides)
+    nearest = distance.argmin(1, keepdim=True)
+    return eligible | torch.zeros_like(eligible).scatter_(1, nearest, ~eligible.any(1, keepdim=True))
 
 
 def loss(
@@ -96,7 +107,7 @@ def loss(
         if not len(real):
             continue
         with torch.no_grad():
-            owner, goal = assign(logits[index].sigmoid(), boxes[index], centres, real, tags)
+            owner, goal = assign(logits[index].sigmoid(), boxes[index], centres, strides, real, tags)
         cells = (owner >= 0).nonzero().squeeze(1)
         goals[index, cells, tags[owner[cells]]] = goal[cells]
         _, generalised = overlaps(boxes[index, cells], real[owner[cells]])

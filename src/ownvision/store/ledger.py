@@ -6,10 +6,12 @@ A gone row is swept again for a day, since a late write may still land. So a cra
 and leaves nothing.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
@@ -17,6 +19,8 @@ from ownvision.store.blobs import BlobStore
 from ownvision.store.database import Database
 from ownvision.store.tables import Blob
 from ownvision.store.tables.base import now
+
+log = logging.getLogger("ownvision.store")
 
 PENDING, LIVE, DOOMED, GONE = "pending", "live", "doomed", "gone"
 LEASE = timedelta(minutes=15)
@@ -45,13 +49,27 @@ def export_prefix(project_id: str, export_id: str) -> str:
 
 
 def reserve(database: Database, entries: Sequence[tuple[str, str, str, str]]) -> None:
-    """Commit pending rows for (prefix, kind, account id, project id) before anything is written under them."""
+    """Commit pending rows for (prefix, kind, account id, project id) before anything is written under them.
+
+    Raises:
+        OwnVisionError: Conflict, when a prefix is in use, or what lay under it is still being removed.
+    """
     due = now() + LEASE
+    values = [
+        {"prefix": prefix, "kind": kind, "account_id": account_id, "project_id": project_id, "due": due}
+        for prefix, kind, account_id, project_id in entries
+    ]
     with database.write() as session:
-        session.add_all(
-            Blob(prefix=prefix, kind=kind, account_id=account_id, project_id=project_id, state=PENDING, due=due)
-            for prefix, kind, account_id, project_id in entries
-        )
+        for part in _parts([entry[0] for entry in entries]):
+            # A name comes back when a stored prediction is made an image at the second try. One that is due to be
+            # swept again is left alone: the sweeper may be at it.
+            session.execute(delete(Blob).where(Blob.prefix.in_(part), Blob.state == GONE, Blob.due > now()))
+        try:
+            session.execute(insert(Blob), values)
+        except IntegrityError:
+            raise OwnVisionError(
+                "Conflict", "Another request is storing this, or it is still being removed; try again in a moment."
+            ) from None
 
 
 def make_live(session: Session, prefixes: Sequence[str]) -> None:
@@ -90,7 +108,7 @@ def sweep(database: Database, blobs: BlobStore, limit: int = 1_000) -> int:
     with database.read() as session:
         rows = session.execute(
             select(Blob.prefix, Blob.state)
-            .where(Blob.state != LIVE, Blob.due <= moment)
+            .where(Blob.state.in_((PENDING, DOOMED, GONE)), Blob.due <= moment)
             .order_by(Blob.state, Blob.due)
             .limit(limit)
         ).all()
@@ -99,10 +117,9 @@ def sweep(database: Database, blobs: BlobStore, limit: int = 1_000) -> int:
         with database.write() as session:
             doom_lapsed(session, pending)
         rows = [row for row in rows if row.state != PENDING]
+    rows = [row for row in rows if _removed(blobs, row.prefix)]
     if not rows:
         return len(pending)
-    for prefix, _ in rows:
-        blobs.delete_prefix(prefix)
     with database.write() as session:
         for part in _parts([prefix for prefix, state in rows if state == GONE]):
             session.execute(delete(Blob).where(Blob.prefix.in_(part), Blob.state == GONE))
@@ -113,6 +130,16 @@ def sweep(database: Database, blobs: BlobStore, limit: int = 1_000) -> int:
                 .values(state=GONE, due=moment + AFTERSWEEP)
             )
     return len(rows) + len(pending)
+
+
+def _removed(blobs: BlobStore, prefix: str) -> bool:
+    try:
+        blobs.delete_prefix(prefix)
+        return True
+    except OSError:
+        # Its row stays, so it is tried again; the others must not wait for it.
+        log.exception("what lies under %s can't be removed", prefix)
+        return False
 
 
 def doom_lapsed(session: Session, prefixes: Sequence[str]) -> None:

@@ -23,6 +23,13 @@ class CustomVisionError(Wire):
     message: str
 
 
+class GatewayError(Wire):
+    """What the gateway says of a path or version that it does not know."""
+
+    status_code: int
+    message: str
+
+
 class Domain(Wire):
     """A starting point for a project."""
 

@@ -1,10 +1,21 @@
 """Bodies of requests."""
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ownvision.api.models.base import INT32, Guid, Wire
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("this is no time of the calendar") from None
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 class ImageProcessingSettings(Wire):
@@ -176,6 +187,6 @@ class PredictionQueryToken(Wire):
     order_by: str | None = None
     tags: list[PredictionQueryTag] | None = None
     iteration_id: Guid | None = None
-    start_time: datetime | None = None
-    end_time: datetime | None = None
+    start_time: Moment | None = None
+    end_time: Moment | None = None
     application: str | None = None

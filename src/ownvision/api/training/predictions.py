@@ -11,7 +11,7 @@ from ownvision.api import models, predicting, shapes, uploads
 from ownvision.api.parameters import Flag, ForIteration, PredictionIds, ProjectId, at_most, given
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.spool import Spool
-from ownvision.api.wire import Json, empty
+from ownvision.api.wire import Json, empty, seconds
 from ownvision.services import predictions, projects
 from ownvision.store.tables import IterationTag
 
@@ -56,12 +56,15 @@ def query_predictions(call: TheCall, project_id: ProjectId, query: models.Predic
     """Get images that were sent to your prediction endpoint."""
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
-        token, rows = predictions.query(session, project, query.model_dump(mode="json", by_alias=True))
+        token, rows = predictions.query(session, project, query.model_dump(by_alias=True))
         of_iterations = {row.iteration_id for row in rows}
         tags: dict[str, dict[str, IterationTag]] = {iteration_id: {} for iteration_id in of_iterations}
         for tag in session.scalars(select(IterationTag).where(IterationTag.iteration_id.in_(of_iterations))):
             tags[tag.iteration_id][tag.tag_id] = tag
         results = [shapes.stored_prediction(call, row, tags[row.iteration_id]) for row in rows]
+    for name in ("startTime", "endTime"):
+        if token[name] is not None:
+            token[name] = seconds(token[name])
     return Json({"token": token, "results": results})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ownvision.store.blobs import BlobExists, BlobMissing
-from ownvision.store.files import is_hidden, sync_folder, write_new
+from ownvision.store.files import sync_folder, write_new
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _TRIES = 20
@@ -79,7 +79,7 @@ class LocalBlobs:
         folder = self._path(prefix) if prefix else self.root
         for place, folders, files in os.walk(folder):
             folders.sort()
-            for name in sorted(name for name in files if not is_hidden(name)):
+            for name in sorted(files):
                 path = Path(place) / name
                 with contextlib.suppress(FileNotFoundError):  # removed while we look
                     yield path.relative_to(self.root).as_posix(), path.stat().st_size

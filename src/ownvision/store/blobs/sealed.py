@@ -1,10 +1,12 @@
 """Objects encrypted with their project's key: AES-256-GCM in frames of 1 MiB, so that ranges can be read.
 
-An object is a header (magic, 8 random bytes) and frames. A frame's nonce is the random bytes and its number; its
-additional data are the object's key, the number and whether it is the last: no frame can be moved, dropped or added.
-The scheme is that of STREAM (Hoang, Reyhanitabar, Rogaway, Vizár 2015).
+An object is a header (magic, 16 random bytes) and frames. Each object has a key of its own, HMAC-SHA256 of the random
+bytes under the project's key, so that no number of objects brings two frames to the same key and nonce. A frame's nonce
+is its number; its additional data are the object's name, the number and whether it is the last: no frame can be moved,
+dropped or added. The scheme is that of STREAM (Hoang, Reyhanitabar, Rogaway, Vizár 2015).
 """
 
+import hmac
 import secrets
 import struct
 from collections.abc import Iterator
@@ -17,7 +19,8 @@ from ownvision.store.keys import KeyStore
 
 FRAME = 1 << 20
 _MAGIC = b"OVB1"
-_HEADER = len(_MAGIC) + 8
+_SALT = 16
+_HEADER = len(_MAGIC) + _SALT
 _TAG = 16
 
 
@@ -35,14 +38,14 @@ class SealedBlobs:
 
     def put_new(self, key: str, data: bytes, *, durable: bool = True) -> None:
         """See `BlobStore.put_new`."""
-        cipher = self._cipher(key)
-        salt = secrets.token_bytes(8)
+        salt = secrets.token_bytes(_SALT)
+        cipher = self._cipher(key, salt)
         count = max(1, -(-len(data) // FRAME))
         view = memoryview(data)
         parts = [_MAGIC, salt]
         for number in range(count):
             frame = view[number * FRAME : (number + 1) * FRAME]
-            parts.append(cipher.encrypt(_nonce(salt, number), frame, _context(key, number, number == count - 1)))
+            parts.append(cipher.encrypt(_nonce(number), frame, _context(key, number, number == count - 1)))
         self.store.put_new(key, b"".join(parts), durable=durable)
 
     def read(self, key: str) -> bytes:
@@ -54,10 +57,10 @@ class SealedBlobs:
         sealed = self.store.read(key)
         salt = _salt(key, sealed[:_HEADER])
         count = _frames(key, len(sealed))
-        cipher = self._cipher(key)
+        cipher = self._cipher(key, salt)
         view = memoryview(sealed)
         return b"".join(
-            _open(cipher, key, salt, number, number == count - 1, view[_offset(number) : _offset(number + 1)])
+            _open(cipher, key, number, number == count - 1, view[_offset(number) : _offset(number + 1)])
             for number in range(count)
         )
 
@@ -75,10 +78,10 @@ class SealedBlobs:
         count = max(1, -(-length // FRAME))
         salt = _salt(key, self.store.read_range(key, 0, _HEADER))
         sealed = memoryview(self.store.read_range(key, _offset(first), _offset(last + 1)))
-        cipher = self._cipher(key)
+        cipher = self._cipher(key, salt)
         step = FRAME + _TAG
         opened = b"".join(
-            _open(cipher, key, salt, first + i, first + i == count - 1, sealed[i * step : (i + 1) * step])
+            _open(cipher, key, first + i, first + i == count - 1, sealed[i * step : (i + 1) * step])
             for i in range(last - first + 1)
         )
         return opened[start - first * FRAME : end - first * FRAME]
@@ -104,8 +107,9 @@ class SealedBlobs:
         """See `BlobStore.sync`."""
         self.store.sync()
 
-    def _cipher(self, key: str) -> AESGCM:
-        return AESGCM(self.keys.project_key(key.partition("/")[0]))
+    def _cipher(self, key: str, salt: bytes) -> AESGCM:
+        project_key = self.keys.project_key(key.partition("/")[0])
+        return AESGCM(hmac.digest(project_key, b"object " + salt, "sha256"))
 
 
 def _offset(number: int) -> int:
@@ -125,16 +129,16 @@ def _salt(key: str, header: bytes) -> bytes:
     return header[len(_MAGIC) :]
 
 
-def _nonce(salt: bytes, number: int) -> bytes:
-    return salt + struct.pack(">I", number)
+def _nonce(number: int) -> bytes:
+    return struct.pack(">4xQ", number)
 
 
 def _context(key: str, number: int, last: bool) -> bytes:
     return f"{key}\n{number}\n{int(last)}".encode()
 
 
-def _open(cipher: AESGCM, key: str, salt: bytes, number: int, last: bool, frame: memoryview) -> bytes:
+def _open(cipher: AESGCM, key: str, number: int, last: bool, frame: memoryview) -> bytes:
     try:
-        return cipher.decrypt(_nonce(salt, number), frame, _context(key, number, last))
+        return cipher.decrypt(_nonce(number), frame, _context(key, number, last))
     except (InvalidTag, ValueError):
         raise BlobDamaged(f"frame {number} of {key} is not what was written") from None
