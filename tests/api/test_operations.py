@@ -202,7 +202,7 @@ def test_predictions_and_iterations_of_a_fresh_project_are_empty(client: httpx.C
         "orderBy": "oldest",
     }
     token = client.post(f"/projects/{project}/predictions/query", json=query).json()["token"]
-    assert (token["startTime"], token["endTime"]) == ("2020-01-01T00:00:00.000Z", "2030-01-01T00:00:00.000Z")
+    assert (token["startTime"], token["endTime"]) == ("2020-01-01T00:00:00Z", "2030-01-01T00:00:00Z")
     bad = client.post(f"/projects/{project}/predictions/query", json={"startTime": "0001-01-01T00:00:00+01:00"})
     assert (bad.status_code, bad.json()["code"]) == (400, "BadRequest")
     refused = client.post(f"/projects/{project}/train", headers={"Content-Type": "application/json"})

@@ -103,7 +103,7 @@ def _wrong_count(house: Components, project: Project, prefix: str) -> None:
         (_shorten, {"damaged"}),
         (_stray_file, {"file without row"}),
         (_lost_file, {"row without file"}),
-        (_lost_row, {"file without row", "damaged"}),
+        (_lost_row, {"file without row"}),
         (_lost_ledger_row, {"row without file", "file without row"}),
         (_stale_lease, {"stale lease"}),
         (_stray_key, {"stray key"}),

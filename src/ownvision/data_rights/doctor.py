@@ -42,20 +42,12 @@ def doctor(components: Components) -> Iterator[Finding]:
     """Examine an installation, serving or not; nothing found means nothing is lost, orphaned or damaged."""
     with components.database.read() as session:
         yield from _database(session, components)
-        yield from _keys(session, components)
+    yield from _keys(components)
+    with components.database.read() as session:
         yield from _leases(session)
         yield from _counts(session)
         yield from _owners(session)
-        rows = {row.prefix: (row.kind, row.state) for row in session.scalars(select(Blob))}
-        hashes = {
-            ledger.image_prefix(row.project_id, row.id): row.sha256
-            for row in session.execute(select(Image.id, Image.project_id, Image.sha256))
-        }
-        hashes |= {
-            ledger.prediction_prefix(row.project_id, row.id): row.sha256
-            for row in session.execute(select(Prediction.id, Prediction.project_id, Prediction.sha256))
-        }
-    yield from _files(components, rows, hashes)
+    yield from _files(components)
 
 
 def _database(session: Session, components: Components) -> Iterator[Finding]:
@@ -67,15 +59,26 @@ def _database(session: Session, components: Components) -> Iterator[Finding]:
             yield Finding("row without owner", str(table), "A row points to one that is not there.")
 
 
-def _keys(session: Session, components: Components) -> Iterator[Finding]:
-    for kind, there, rows in (
-        ("project", components.keys.projects(), set(session.scalars(select(Project.id)))),
-        ("account", components.keys.accounts(), set(session.scalars(select(Account.id)))),
-    ):
-        for id in sorted(set(there) - rows):
+def _keys(components: Components) -> Iterator[Finding]:
+    keys = components.keys
+    # Under the write lock nobody is between making a key and committing what it is for.
+    with components.database.write() as session:
+        kinds = (
+            ("project", set(keys.projects()), set(session.scalars(select(Project.id)))),
+            ("account", set(keys.accounts()), set(session.scalars(select(Account.id)))),
+        )
+    for kind, there, rows in kinds:
+        for id in sorted(there - rows):
             yield Finding("stray key", id, f"There is a key of {kind} {id}, but no such {kind}; the worker removes it.")
-        for id in sorted(rows - set(there)):
+        for id in sorted(rows - there):
             yield Finding("key missing", id, f"The key of {kind} {id} is gone: nothing of it can be read.")
+        for id in sorted(rows & there):
+            try:
+                (keys.project_key if kind == "project" else keys.account_key)(id)
+            except KeyMissing as error:
+                yield Finding("key missing", id, f"The key of {kind} {id} can't be used: {error}")
+    for name in keys.strangers():
+        yield Finding("stray key", name, "This file in the folder of keys is nobody's key; remove it.")
 
 
 def _leases(session: Session) -> Iterator[Finding]:
@@ -84,11 +87,13 @@ def _leases(session: Session) -> Iterator[Finding]:
         yield Finding("stale lease", prefix, "An upload was given up; a running worker removes what is left of it.")
     for job in session.scalars(select(Job).where(Job.state == "running", Job.lease_until <= moment)):
         yield Finding("stale lease", job.id, f"The worker of this {job.kind} job is gone; a running one takes it up.")
-    training = select(Job.subject).where(Job.kind == "train", Job.state.in_(("queued", "running")))
-    for iteration in session.scalars(
-        select(Iteration).where(Iteration.status == "Training", Iteration.id.not_in(training))
+    for row, kind, waiting, name in (
+        (Iteration, "train", "Training", Iteration.name),
+        (Export, "export", "Exporting", Export.platform),
     ):
-        yield Finding("stuck", iteration.id, f"{iteration.name} is Training, but no job trains it.")
+        at_work = select(Job.subject).where(Job.kind == kind, Job.state.in_(("queued", "running")))
+        for id, called in session.execute(select(row.id, name).where(row.status == waiting, row.id.not_in(at_work))):
+            yield Finding("stuck", id, f"{called} is {waiting}, but no job is at it.")
 
 
 def _counts(session: Session) -> Iterator[Finding]:
@@ -141,26 +146,47 @@ def _owners(session: Session) -> Iterator[Finding]:
         yield Finding("file without row", prefix, "The ledger keeps bytes that no row needs.")
 
 
-def _files(components: Components, rows: dict[str, tuple[str, str]], hashes: dict[str, str]) -> Iterator[Finding]:
-    seen: set[str] = set()
+def _files(components: Components) -> Iterator[Finding]:
+    """Every file against the ledger and its seal, then every live row of the ledger against its file."""
     for key, _ in components.blobs.list():
-        prefix, _, name = key.rpartition("/")
-        kind, state = rows.get(f"{prefix}/", ("", ""))
-        if not state:
-            yield Finding("file without row", key, "No row of the ledger owns this file.")
-            continue
-        if state != ledger.LIVE:
-            continue  # being written, or about to be removed
-        seen.add(key)
-        try:
-            data = components.blobs.read(key)
-        except BlobMissing:
-            continue  # removed while we looked
-        except (BlobDamaged, KeyMissing) as error:
-            yield Finding("damaged", key, str(error))
-            continue
-        if name == "original" and hashlib.sha256(data).hexdigest() != hashes.get(f"{prefix}/"):
-            yield Finding("damaged", key, "These are not the bytes that were uploaded.")
-    for prefix, (kind, state) in sorted(rows.items()):
-        if state == ledger.LIVE and prefix + _FILES[kind] not in seen:
-            yield Finding("row without file", prefix + _FILES[kind], "The ledger knows this file as live; it is gone.")
+        prefix, slash, name = key.rpartition("/")
+        # Asked after the file was seen: its row is committed before it, so a service at work causes no false alarm.
+        state, sha256 = _ledger(components, prefix + slash, name)
+        if state is None:
+            if components.blobs.exists(key):
+                yield Finding("file without row", key, "No row of the ledger owns this file.")
+        elif state == ledger.LIVE:  # others are being written, or about to be removed
+            wrong = _wrong_with(components, key, sha256)
+            if wrong and _ledger(components, prefix + slash, name)[0] == ledger.LIVE:
+                yield Finding("damaged", key, wrong)
+    with components.database.read() as session:
+        live = session.execute(select(Blob.prefix, Blob.kind).where(Blob.state == ledger.LIVE)).all()
+    for prefix, kind in sorted((row.prefix, row.kind) for row in live):
+        key = prefix + _FILES[kind]
+        if not components.blobs.exists(key) and _ledger(components, prefix, "")[0] == ledger.LIVE:
+            yield Finding("row without file", key, "The ledger knows this file as live; it is gone.")
+
+
+def _ledger(components: Components, prefix: str, name: str) -> tuple[str | None, str | None]:
+    """A prefix's state, None when no row owns it; and what its original's bytes must hash to."""
+    with components.database.read() as session:
+        blob = session.get(Blob, prefix)
+        if blob is None:
+            return None, None
+        id = prefix.split("/")[-2]
+        if name != "original":
+            return blob.state, None
+        table = Image if blob.kind == "image" else Prediction
+        return blob.state, session.scalar(select(table.sha256).where(table.id == id))
+
+
+def _wrong_with(components: Components, key: str, sha256: str | None) -> str | None:
+    try:
+        data = components.blobs.read(key)
+    except BlobMissing:
+        return None  # removed while we looked; that it should be there is asked from the other side
+    except (BlobDamaged, KeyMissing) as error:
+        return str(error)
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        return "These are not the bytes that were uploaded."
+    return None

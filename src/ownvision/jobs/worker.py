@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -48,11 +49,13 @@ def alive_file(data: Path) -> Path:
 @dataclass
 class _Worker:
     settings: Settings
+    lock: IO[str]
     database: Database
     blobs: LocalBlobs
     keys: KeyStore
     running: dict[str, tuple[rows.Claim, local.Child]] = field(default_factory=dict)  # by lane
     scrubbing: local.Child | None = None
+    disowned: set[str] = field(default_factory=set)  # jobs that were lost at the last look
     looked: float = 0.0  # when housekeeping last looked for work
 
 
@@ -63,6 +66,7 @@ def work(settings: Settings, stop: threading.Event) -> None:
         return
     worker = _Worker(
         settings,
+        lock,
         Database(settings.sqlalchemy_url),
         LocalBlobs(settings.data / "objects"),
         KeyStore(settings.data / "keys"),
@@ -77,7 +81,8 @@ def work(settings: Settings, stop: threading.Event) -> None:
         except (SQLAlchemyError, OSError):
             # A full disk, a lock held for long: the jobs at work must not die of it.
             log.exception("the worker could not do its round; it tries again")
-            more = stop.wait(1.0)
+            more = False
+            stop.wait(1.0)
     for claim, child in worker.running.values():
         child.stop()
         rows.give_back(worker.database, claim)
@@ -103,8 +108,17 @@ def _look_after_jobs(worker: _Worker) -> None:
 
 
 def _start(worker: _Worker, claim: rows.Claim) -> local.Child:
+    return _fork(worker, lambda: runner.main(worker.settings, claim))
+
+
+def _fork(worker: _Worker, action: Callable[[], None]) -> local.Child:
     worker.database.close()  # a connection must not be there twice; the next use opens a new one
-    return local.start(lambda: runner.main(worker.settings, claim))
+
+    def alone() -> None:
+        worker.lock.close()  # the worker's copy keeps the lock
+        action()
+
+    return local.start(alone)
 
 
 def _keep_house(worker: _Worker) -> bool:
@@ -125,19 +139,23 @@ def _keep_house(worker: _Worker) -> bool:
     if database.ballast is not None:
         database.ballast.keep()
     if erasure.scrub_due(database, data):
-        database.close()
-        worker.scrubbing = local.start(lambda: _scrub(worker.settings))
+        worker.scrubbing = _fork(worker, lambda: _scrub(worker.settings))
     worker.looked = time.monotonic()
     return False
 
 
 def _stop_the_disowned(worker: _Worker) -> None:
-    """End the processes whose job is no longer theirs: deleted with its project, or silent beyond its lease."""
+    """End the processes whose job is no longer theirs: deleted with its project, or silent beyond its lease.
+
+    At the second look, since a process that has just finished its job still has to end.
+    """
     held = rows.still_held(worker.database, [claim for claim, _ in worker.running.values()])
+    lost = {claim.job_id for claim, _ in worker.running.values()} - held
     for claim, child in worker.running.values():
-        if claim.job_id not in held and not child.ended():
+        if claim.job_id in lost & worker.disowned and not child.ended():
             log.warning("job %s is no longer this worker's; its process is ended", claim.job_id)
             child.stop()
+    worker.disowned = lost
 
 
 def _scrub(settings: Settings) -> None:

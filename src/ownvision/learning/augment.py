@@ -161,4 +161,5 @@ def _recolour(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixe
     x = grey + (x - grey) * np.float32(saturation)
     mean = grey.mean()
     x = (mean + (x - mean) * np.float32(contrast)) * (brightness * tint).astype(np.float32)
-    return np.clip(x, 0, 255).astype(np.uint8)
+    varied: NDArray[np.uint8] = np.clip(x, 0, 255).astype(np.uint8)
+    return varied

@@ -28,7 +28,7 @@ Bools = NDArray[np.bool_]
 FOLDS = 5
 _SHRINKAGES = (0.03, 0.1, 0.3, 0.6)
 # Above so many images the covariance is well known, and each candidate costs seconds.
-_MANY_IMAGES = 3_000
+_MANY_IMAGES = 2_000
 _BATCH = 16
 _PART = 4_096
 

@@ -78,7 +78,8 @@ def _eligible(centres: Tensor, strides: Tensor, truth: Tensor) -> Tensor:
     distance = (middle[:, None] - centres[None]).square().sum(-1).sqrt()
     eligible = inside & (distance < _RADIUS * strides)
     nearest = distance.argmin(1, keepdim=True)
-    return eligible | torch.zeros_like(eligible).scatter_(1, nearest, ~eligible.any(1, keepdim=True))
+    chosen: Tensor = eligible | torch.zeros_like(eligible).scatter_(1, nearest, ~eligible.any(1, keepdim=True))
+    return chosen
 
 
 def loss(

@@ -6,7 +6,7 @@ numbers on the same machine.
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -139,7 +139,7 @@ def _truth(scene: Scene, input_size: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(scene[1] * np.float32(input_size)), torch.from_numpy(scene[2])
 
 
-def _order(count: int, seed: int):  # type: ignore[no-untyped-def]
+def _order(count: int, seed: int) -> Iterator[int]:
     rng = np.random.default_rng([seed, count])
     while True:
         yield from (int(index) for index in rng.permutation(count))

@@ -11,7 +11,7 @@ from ownvision.api import models, predicting, shapes, uploads
 from ownvision.api.parameters import Flag, ForIteration, PredictionIds, ProjectId, at_most, given
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.spool import Spool
-from ownvision.api.wire import Json, empty, seconds
+from ownvision.api.wire import Json, empty
 from ownvision.services import predictions, projects
 from ownvision.store.tables import IterationTag
 
@@ -62,9 +62,6 @@ def query_predictions(call: TheCall, project_id: ProjectId, query: models.Predic
         for tag in session.scalars(select(IterationTag).where(IterationTag.iteration_id.in_(of_iterations))):
             tags[tag.iteration_id][tag.tag_id] = tag
         results = [shapes.stored_prediction(call, row, tags[row.iteration_id]) for row in rows]
-    for name in ("startTime", "endTime"):
-        if token[name] is not None:
-            token[name] = seconds(token[name])
     return Json({"token": token, "results": results})
 
 

@@ -72,7 +72,7 @@ def main(paths):
         if len(outputs) == 3:  # suppressed inside the graph: corners, tags, scores
             corners, tags, scores = (output[0] for output in outputs)
             boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-            found = list(zip(scores, tags, boxes))
+            found = list(zip(scores, tags, boxes, strict=True))
         else:
             found = suppress(outputs[0][0], outputs[1][0])
         for score, tag, (left, top, box_width, box_height) in found:
