@@ -6,7 +6,7 @@ different strides have different statistics. Only the training subprocess import
 
 import math
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -186,7 +186,7 @@ class Detector(nn.Module):
             found.update(self.smooth[level].numbers(f"smooth.{level}", 0))  # type: ignore[operator]
             for tower in TOWERS:
                 for depth, part in enumerate(cast(nn.ModuleList, self.towers[tower])):
-                    found.update(part.numbers(f"tower.{tower}.{level}.{depth}", level))
+                    found.update(cast(Any, part).numbers(f"tower.{tower}.{level}.{depth}", level))
             found.update(_plain(f"head.score.{level}", self.score))
             found.update(_plain(f"head.edge.{level}", self.edge))
             found[f"head.edge.{level}.bias"] += np.float32(self.edge_shift[level].item())

@@ -29,8 +29,8 @@ class LocalBlobs:
         """See `BlobStore.put_new`."""
         path = self._path(key)
         for _ in range(_TRIES):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 write_new(path, data, durable=durable)
                 break
             except FileExistsError:
