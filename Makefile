@@ -27,11 +27,11 @@ $(BIN)/python:
 $(READY): | $(BIN)/python
 	@.ci/torch-build "$(BIN)/pip" "$(TORCH)" "$(TORCH_INDEX)"
 ifneq ($(TORCH_INDEX),)
-	$(PIP) install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) $(TORCH)
+	@$(PIP) install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) $(TORCH)
 else
-	$(PIP) install --quiet --constraint constraints.txt $(TORCH)
+	@$(PIP) install --quiet --constraint constraints.txt $(TORCH)
 endif
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[train,dev]'
 	@rm -f $(VENV)/.ready-*
 	@touch $@
 

@@ -152,7 +152,7 @@ def test_requests_under_way_are_finished_while_it_is_not_ready(
 
 
 def test_a_child_process_gets_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = Limits(batch_images=7)  # type: ignore[call-arg]
+    limits = Limits(batch_images=7)
     settings = Settings(data=tmp_path, url_allow=["10.0.0.0/8"], limits=limits, public_url="http://x", threads=3)
     for name, value in exported(settings).items():
         monkeypatch.setenv(name, value)

@@ -26,7 +26,7 @@ def _large(client: httpx.Client, project: str) -> tuple[bytes, dict[str, str]]:
 
 def test_the_original_comes_back_as_it_was_and_copies_carry_no_exif(client: httpx.Client, project: str) -> None:
     data, image = _large(client, project)
-    assert (image["width"], image["height"]) == (1800, 2400)
+    assert (int(image["width"]), int(image["height"])) == (1800, 2400)
     assert httpx.get(image["originalImageUri"]).content == data
     for name, side in (("resizedImageUri", 1600), ("thumbnailUri", 256)):
         for _ in range(2):  # made with the first request, kept for the second

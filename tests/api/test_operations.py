@@ -211,6 +211,23 @@ def test_predictions_and_iterations_of_a_fresh_project_are_empty(client: httpx.C
     assert (refused.status_code, refused.json()["code"]) == (404, "NotFoundProjectDefaultIteration")
 
 
+def test_a_waiting_training_can_be_cancelled(api: Service, client: httpx.Client, project: str) -> None:
+    tags = [new_tag(client, project, name) for name in "ab"]
+    for seed in range(10):
+        upload(client, project, seed, tagIds=tags[seed % 2])
+    iteration = client.post(f"/projects/{project}/train").json()
+    assert (iteration["status"], "trainedAt" in iteration) == ("Training", False)
+    again = client.post(f"/projects/{project}/train").json()
+    assert again["code"] == "BadRequestTrainingAlreadyInProgress"
+    jobs = client.get(f"{api.url}/api/projects/{project}/jobs").json()
+    assert {(job["kind"], job["state"]) for job in jobs} == {("train", "queued"), ("embed", "queued")}
+    job = next(job["id"] for job in jobs if job["kind"] == "train")
+    assert client.post(f"{api.url}/api/jobs/{job}/cancel").json()["state"] == "cancelled"
+    shown = client.get(f"/projects/{project}/iterations/{iteration['id']}").json()
+    assert (shown["status"], shown["trainingErrorDetails"]) == ("Failed", "Cancelled before it started.")
+    assert client.post(f"{api.url}/api/jobs/{project}/cancel").status_code == 404
+
+
 def test_the_older_version_lacks_what_came_later(api: Service) -> None:
     with api.client("v3.3") as older:
         shown = older.get("/domains").json()[0]

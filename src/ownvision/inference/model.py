@@ -5,7 +5,6 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from ownvision.inference.nms import suppress
@@ -29,6 +28,8 @@ class Model:
     """
 
     def __init__(self, onnx: bytes, threads: int = 0) -> None:
+        import onnxruntime  # 40 MB that a service without a model in use need not hold
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or os.cpu_count() or 1
         # Cores are shared with the rest of the service: idle threads must sleep, not spin.

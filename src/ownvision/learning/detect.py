@@ -3,9 +3,11 @@
 Torch is imported when training starts, by `fit` alone: naming a model, an example or a hold-out needs none.
 """
 
+import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +90,7 @@ def fit(
     the same file: the number of steps follows from the number of images, never from a clock.
 
     Args:
-        examples: At least one with a box. Read once, one after the other: may be a lazy sequence.
+        examples: At least one with a box. Read one after the other and not kept: may be a lazy sequence.
         tag_ids: One per tag.
         predict: Runs a model file on encoded images as they will be served: `ownvision.inference`'s doing, a layer
             above this one.
@@ -97,7 +99,7 @@ def fit(
         seed: Of initial numbers, order and variations.
         seconds: A budget, as `STEPS_PER_SECOND` steps a second.
         steps: How many in all, instead of what the images or the budget ask for.
-        augmentation: The original's names of methods, as `augment.variation` reads them.
+        augmentation: The original's names of methods, as `augment.variation` reads them; None for all.
         progress: Told the share done, 0 to 1.
         cancelled: Asked before each step.
 
@@ -113,17 +115,17 @@ def fit(
     from ownvision.learning import detect_train
 
     order = sorted(range(len(examples)), key=lambda index: examples[index].key)
-    pictures = _Pictures([examples[index] for index in order], round(input_size * _KEPT))
+    pictures = _Pictures((examples[index] for index in order), len(order), round(input_size * _KEPT))
     if not any(len(tags) for tags in pictures.tags):
         raise ValueError("A detector needs at least one box to learn from.")
     held = hold_out(pictures.tags, len(tag_ids))
     learned = [index for index in range(len(order)) if index not in held]
     main, settling = schedule(len(learned), seconds=seconds, steps=steps)
 
-    def stop(step: int) -> None:
+    def stop(step: int, before: int = 0) -> None:
         if cancelled():
             raise Cancelled
-        progress(step / (main + settling))
+        progress((before + step) / (main + settling))
 
     training = detect_train.start(backbone, len(tag_ids), input_size, seed, augmentation or {})
 
@@ -134,8 +136,8 @@ def fit(
     positions = sorted(order[index] for index in held)
     predictions = predict(model(), [examples[position].image for position in positions]) if held else []
     if settling:
-        at = lambda step: stop(main + step)  # noqa: E731
-        detect_train.advance(training, pictures.__getitem__, len(order), settling, settle=True, stop=at)
+        later = partial(stop, before=main)
+        detect_train.advance(training, pictures.__getitem__, len(order), settling, settle=True, stop=later)
     progress(1.0)
     return DetectorFit(model(), positions, predictions, training.log)
 
@@ -194,8 +196,8 @@ def hold_out(tags: Sequence[NDArray[np.int64]], count: int) -> set[int]:
 class _Pictures:
     """All images decoded once, at a little more than the network's size."""
 
-    def __init__(self, examples: Sequence[Example], side: int) -> None:
-        raw = len(examples) * side * side * 3 <= _KEPT_BYTES
+    def __init__(self, examples: Iterable[Example], count: int, side: int) -> None:
+        raw = count * side * side * 3 <= _KEPT_BYTES
         self._kept: list[NDArray[np.uint8] | bytes] = []
         self._boxes: list[Floats] = []
         self.tags: list[NDArray[np.int64]] = []
@@ -214,8 +216,6 @@ class _Pictures:
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "JPEG", quality=92)
     return buffer.getvalue()

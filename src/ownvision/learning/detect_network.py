@@ -6,7 +6,6 @@ different strides have different statistics. Only the training subprocess import
 
 import math
 from collections.abc import Iterator
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -151,12 +150,7 @@ class Detector(nn.Module):
         """
         logits, distances = [], []
         for level, x in enumerate(self._pyramid(features)):
-            ends = {}
-            for tower in TOWERS:
-                y = x
-                for part in cast(nn.ModuleList, self.towers[tower]):
-                    y = part(y, level)
-                ends[tower] = y
+            ends = {tower: self.towers[tower](x, level) for tower in TOWERS}
             logits.append(self.score(ends["score"]).flatten(2))
             distances.append((self.edge(ends["edge"]) + self.edge_shift[level]).flatten(2))
         logs = torch.cat(distances, 2).transpose(1, 2).clamp(max=LARGEST_LOG_DISTANCE)
@@ -185,8 +179,7 @@ class Detector(nn.Module):
             found.update(_folded(f"lateral.{level}", self.lateral[level], self.norm[level]))
             found.update(self.smooth[level].numbers(f"smooth.{level}", 0))  # type: ignore[operator]
             for tower in TOWERS:
-                for depth, part in enumerate(cast(nn.ModuleList, self.towers[tower])):
-                    found.update(cast(Any, part).numbers(f"tower.{tower}.{level}.{depth}", level))
+                found.update(self.towers[tower].numbers(f"tower.{tower}.{level}", level))  # type: ignore[operator]
             found.update(_plain(f"head.score.{level}", self.score))
             found.update(_plain(f"head.edge.{level}", self.edge))
             found[f"head.edge.{level}.bias"] += np.float32(self.edge_shift[level].item())
