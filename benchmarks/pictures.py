@@ -7,7 +7,7 @@ import skimage.data
 from PIL import Image
 
 
-def jpegs(count: int, seed: int = 0, side: int = 320) -> list[bytes]:
+def jpegs(count: int, seed: int = 0, side: int = 280) -> list[bytes]:
     """Details of packaged photographs as JPEG files."""
     random = np.random.default_rng(seed)
     photographs = [
@@ -19,6 +19,6 @@ def jpegs(count: int, seed: int = 0, side: int = 320) -> list[bytes]:
         left, top = (int(value) for value in random.integers(0, 900 - side, 2))
         buffer = io.BytesIO()
         detail = photographs[number % len(photographs)].crop((left, top, left + side, top + side))
-        detail.save(buffer, "JPEG", quality=88)
+        detail.save(buffer, "JPEG", quality=88, comment=f"{seed}-{number}")
         made.append(buffer.getvalue())
     return made

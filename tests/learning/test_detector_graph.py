@@ -8,6 +8,7 @@ import pytest
 from ownvision.learning import detector_graph
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # the maps are tiny
 pytestmark = pytest.mark.train
 
 TAG_IDS = ["a", "b", "c"]
@@ -22,18 +23,19 @@ def trained_a_little(backbone: str, size: int) -> tuple[object, np.ndarray, np.n
         network = Detector(backbone, len(TAG_IDS))
         torch.nn.init.normal_(network.score.weight, std=0.3)
         torch.nn.init.normal_(network.edge.weight, std=0.3)
+        torch.nn.init.zeros_(network.score.bias)
     images = np.random.default_rng(0).uniform(0, 255, (2, 3, size, size)).astype(np.float32)
     session = onnxruntime.InferenceSession(detector_graph.front(backbone, size))
     features = session.run(None, {"image": images})[0]
     network.train()
     with torch.no_grad():
-        for _ in range(20):
+        for _ in range(4):
             network(torch.from_numpy(features))
     return network.eval(), images, features
 
 
 @pytest.mark.parametrize(
-    ("backbone", "size"), [("efficientnet_lite0", 96), ("efficientnet_lite0", 160), ("efficientnet_lite2", 64)]
+    ("backbone", "size"), [("efficientnet_lite0", 64), ("efficientnet_lite0", 96), ("efficientnet_lite2", 64)]
 )
 def test_the_graph_says_what_torch_says(backbone: str, size: int) -> None:
     network, images, features = trained_a_little(backbone, size)

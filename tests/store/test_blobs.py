@@ -101,7 +101,7 @@ def test_where_nameless_files_are_not_known_a_file_is_still_whole_or_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As on a network share: the kernel takes the flag for a wish to open the folder itself.
-    monkeypatch.setattr(files.os, "O_TMPFILE", os.O_DIRECTORY)
+    monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)
     files.write_new(tmp_path / "key", b"bytes", durable=True)
     with pytest.raises(FileExistsError):
         files.write_new(tmp_path / "key", b"others", durable=True)

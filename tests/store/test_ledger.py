@@ -40,11 +40,14 @@ def _states(store: Store) -> dict[str, str]:
         return {row.prefix: row.state for row in session.scalars(select(Blob))}
 
 
-@pytest.mark.parametrize(
-    "before", [_reserve, _live, lambda store, prefix: [_live(store, prefix), _doom(store, prefix)]]
-)
+def _live_then_doomed(store: Store, prefix: str) -> None:
+    _live(store, prefix)
+    _doom(store, prefix)
+
+
+@pytest.mark.parametrize("before", [_reserve, _live, _live_then_doomed])
 def test_a_prefix_that_is_used_can_not_be_reserved_and_the_whole_batch_is_refused(
-    store: Store, before: Callable[[Store, str], object]
+    store: Store, before: Callable[[Store, str], None]
 ) -> None:
     before(store, PREFIX)
     states = _states(store)

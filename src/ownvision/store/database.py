@@ -15,12 +15,13 @@ from ownvision.store.ballast import Ballast
 if TYPE_CHECKING:
     from alembic.config import Config
 
+_BUSY_TIMEOUT = "PRAGMA busy_timeout=30000"
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA foreign_keys=ON",
     "PRAGMA synchronous=FULL",
     "PRAGMA secure_delete=ON",
-    "PRAGMA busy_timeout=30000",
+    _BUSY_TIMEOUT,
 )
 
 
@@ -100,7 +101,10 @@ class Database:
         with self._only_writer(), self.engine.connect() as connection:
             driver: Any = connection.connection.driver_connection
             driver.execute("VACUUM")
+            # Writers wait while this waits for readers, so not for long.
+            driver.execute("PRAGMA busy_timeout=1000")
             busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            driver.execute(_BUSY_TIMEOUT)
             return not busy
 
     def close(self) -> None:
