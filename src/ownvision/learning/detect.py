@@ -184,7 +184,9 @@ def hold_out(tags: Sequence[NDArray[np.int64]], count: int) -> set[int]:
             for index in holders[tag]:
                 if spent(tag) >= quota[tag]:
                     break
-                bound = [quota[other] if strict else len(holders[other]) - 1 for other in named[index]]
+                spare = [len(holders[other]) - 1 for other in named[index]]
+                bound = [min(quota[other], left) for other, left in zip(named[index], spare, strict=True)]
+                bound = bound if strict else spare
                 if index not in taken and all(
                     spent(other) < most for other, most in zip(named[index], bound, strict=True)
                 ):
