@@ -7,7 +7,7 @@ import skimage.data
 from PIL import Image
 
 
-def jpegs(count: int, seed: int = 0, side: int = 280) -> list[bytes]:
+def jpegs(count: int, seed: int = 0, side: int = 360) -> list[bytes]:
     """Details of packaged photographs as JPEG files."""
     random = np.random.default_rng(seed)
     photographs = [

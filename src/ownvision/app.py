@@ -117,7 +117,13 @@ def worker(settings: Settings) -> Iterator[None]:
 
 
 def _supervise(settings: Settings, stop: threading.Event) -> None:
-    environment = {**os.environ, **exported(settings), "OWNVISION_PARENT": str(os.getpid())}
+    environment = {
+        **os.environ,
+        **exported(settings),
+        "OWNVISION_PARENT": str(os.getpid()),
+        # VACUUM copies the database: the copy must lie where erasure can see it, not in the system's folder.
+        "SQLITE_TMPDIR": str(settings.data.absolute()),
+    }
     while not stop.is_set():
         process = subprocess.Popen(
             [sys.executable, "-m", "ownvision.jobs.worker"], env=environment, stdin=subprocess.DEVNULL

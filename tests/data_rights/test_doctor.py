@@ -13,7 +13,7 @@ from ownvision.services.components import Components, open_components
 from ownvision.services.intake import Picture
 from ownvision.settings import Settings
 from ownvision.store import ledger
-from ownvision.store.tables import Blob, Image, Project
+from ownvision.store.tables import Blob, Image, Iteration, Job, Project, Tag
 from ownvision.store.tables.base import now
 from tests.services.conftest import png
 
@@ -91,6 +91,55 @@ def _lost_key(house: Components, project: Project, prefix: str) -> None:
     house.keys.destroy_project(project.id)
 
 
+def _useless_key(house: Components, project: Project, prefix: str) -> None:
+    (house.keys.folder / "projects" / f"{project.id}.key").write_bytes(b"x" * 90)
+
+
+def _file_among_the_keys(house: Components, project: Project, prefix: str) -> None:
+    (house.keys.folder / "projects" / "notes.txt").write_bytes(b"x")
+
+
+def _file_in_the_root(house: Components, project: Project, prefix: str) -> None:
+    (house.settings.data / "objects" / "stray").write_bytes(b"x")
+
+
+def _foreign_file(house: Components, project: Project, prefix: str) -> None:
+    (_object(house, prefix).parent / "extra").write_bytes(b"never sealed")
+
+
+def _empty_file(house: Components, project: Project, prefix: str) -> None:
+    _object(house, prefix).write_bytes(b"")
+
+
+def _other_picture(house: Components, project: Project, prefix: str) -> None:
+    _object(house, prefix).unlink()
+    house.blobs.put_new(prefix + "original", png(2))
+
+
+def _silent_worker(house: Components, project: Project, prefix: str) -> None:
+    with house.database.write() as session:
+        session.execute(update(Job).values(state="running", lease_until=now() - timedelta(seconds=1)))
+
+
+def _training_without_job(house: Components, project: Project, prefix: str) -> None:
+    with house.database.write() as session:
+        iteration = Iteration(
+            project_id=project.id,
+            number=1,
+            name="Iteration 1",
+            revision=1,
+            domain_id=project.domain_id,
+            classification_type="Multilabel",
+            pipeline="",
+        )
+        session.add(iteration)
+
+
+def _wrong_tag_count(house: Components, project: Project, prefix: str) -> None:
+    with house.database.write() as session:
+        session.add(Tag(project_id=project.id, name="oak", image_count=3))
+
+
 def _wrong_count(house: Components, project: Project, prefix: str) -> None:
     with house.database.write() as session:
         session.execute(update(Project).values(image_count=7))
@@ -105,7 +154,16 @@ def _wrong_count(house: Components, project: Project, prefix: str) -> None:
         (_lost_file, {"row without file"}),
         (_lost_row, {"file without row"}),
         (_lost_ledger_row, {"row without file", "file without row"}),
+        (_foreign_file, {"damaged"}),
+        (_file_in_the_root, {"file without row"}),
+        (_empty_file, {"damaged"}),
+        (_other_picture, {"damaged"}),
         (_stale_lease, {"stale lease"}),
+        (_silent_worker, {"stale lease"}),
+        (_training_without_job, {"stuck"}),
+        (_useless_key, {"key missing", "damaged"}),
+        (_file_among_the_keys, {"stray key"}),
+        (_wrong_tag_count, {"wrong count"}),
         (_stray_key, {"stray key"}),
         (_lost_key, {"key missing", "damaged"}),
         (_wrong_count, {"wrong count"}),

@@ -136,3 +136,59 @@ def test_progress_is_kept(database: Database) -> None:
     rows.heartbeat(database, _claim(database), 0.25, LEASE)
     with database.read() as session:
         assert session.scalar(select(Job.progress).where(Job.id == job_id)) == 0.25
+
+
+def test_accounts_take_turns_however_many_jobs_one_has_queued(database: Database) -> None:
+    for number in range(3):
+        _enqueue(database, f"a{number}", "a")
+    for number in range(2):
+        _enqueue(database, f"b{number}", "b")
+    order = []
+    for _ in range(5):
+        claim = _claim(database)
+        order.append(claim.subject)
+        with database.write() as session:
+            rows.finish(session, claim)
+    assert order == ["a0", "b0", "a1", "b1", "a2"]
+
+
+def test_a_lane_that_has_a_job_waiting_is_named(database: Database) -> None:
+    assert rows.waiting(database) == set()
+    _enqueue(database, "s")
+    assert rows.waiting(database) == {rows.TRAINING}
+    assert rows.claim(database, rows.QUICK, LEASE) is None
+    _claim(database)
+    assert rows.waiting(database) == set()
+
+
+def test_a_job_given_back_has_not_used_up_a_try(database: Database) -> None:
+    job_id = _enqueue(database, "s")
+    for _ in range(5):
+        claim = _claim(database)
+        assert rows.still_held(database, [claim]) == {job_id}
+        assert rows.give_back(database, claim)
+        assert not rows.give_back(database, claim)
+        assert rows.still_held(database, [claim]) == set()
+    assert _state(database, job_id) == "queued"
+    with pytest.raises(rows.Stale):
+        rows.heartbeat(database, claim, None, LEASE)
+
+
+def test_a_job_that_goes_with_its_project_is_no_longer_held(database: Database) -> None:
+    _enqueue(database, "s")
+    claim = _claim(database)
+    with database.write() as session:
+        session.delete(session.get_one(Project, "pa"))
+    assert rows.still_held(database, [claim]) == set()
+    with pytest.raises(rows.Stale):
+        rows.heartbeat(database, claim, 0.5, LEASE)
+
+
+def test_a_cancelled_job_whose_worker_died_is_cancelled_and_told(database: Database) -> None:
+    told: list[str] = []
+    job_id = _enqueue(database, "s")
+    claim = _claim(database)
+    with database.write() as session:
+        rows.cancel(session, ["s"])
+    rows.recover(database, lambda session, job, reason: told.append(reason), rows.held_by(claim))
+    assert (_state(database, job_id), told) == ("cancelled", ["Cancelled."])

@@ -21,6 +21,7 @@ from ownvision.store.tables import Blob, Iteration, Job, Project
 from ownvision.store.tables.base import now
 from tests.services import trained as t
 
+pytestmark = pytest.mark.service
 SECONDS = 60.0
 Starter = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -87,7 +88,7 @@ def _status(house: Components) -> str:
 def training(house: Components) -> Project:
     """A project whose training is queued and takes a second or more; no embedding was made before."""
     project = t.make_project(house, "Colours")
-    t.fill(house, project, {"red": 60, "blue": 60, "green": 60})
+    t.fill(house, project, {"red": 30, "blue": 30, "green": 30})
     with house.database.write() as session:
         rows.cancel(session, [project.id])
     t.start(house, project)
@@ -175,7 +176,7 @@ def test_a_training_whose_project_is_deleted_ends(house: Components, training: P
 
 def test_two_lanes_run_beside_each_other(house: Components, start: Starter) -> None:
     project = t.make_project(house, "Colours")
-    t.fill(house, project, {"red": 60, "blue": 60})  # queues the embedding too
+    t.fill(house, project, {"red": 30, "blue": 30})  # queues the embedding too
     t.start(house, project)
     worker = start()
     _until(lambda: len(_children(worker)) == 2, house)

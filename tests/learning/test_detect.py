@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,12 @@ from ownvision import inference
 from ownvision.learning import detect
 from ownvision.learning.evaluate import Detections
 
+# As `fit` does: here another test may be the first to load torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 TAG_IDS = ["red", "blue"]
 COLOURS = [(220, 30, 30), (30, 30, 220)]
-SIZE = 96
+SIZE = 64
 
 
 def scene(number: int, *, empty: bool = False) -> detect.Example:

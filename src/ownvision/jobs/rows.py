@@ -76,14 +76,17 @@ def enqueue(
     return job
 
 
+def waiting(database: Database) -> set[str]:
+    """The lanes in which a job waits: one quick look, for a worker that has nothing to do."""
+    with database.read() as session:
+        return set(session.scalars(select(Job.lane).where(Job.state == QUEUED).distinct()))
+
+
 def claim(database: Database, lane: str, lease_seconds: float) -> Claim | None:
     """Take the next job of a lane: of the account with the least running, then of the one served longest ago.
 
     Among an account's own jobs priority decides, then age.
     """
-    with database.read() as session:
-        if session.scalar(select(Job.id).where(Job.state == QUEUED, Job.lane == lane).limit(1)) is None:
-            return None
     with database.write() as session:
         busy = (
             select(Job.account_id, func.count().label("running"))

@@ -97,14 +97,15 @@ def _look_after_jobs(worker: _Worker) -> None:
     if worker.scrubbing is not None and not worker.scrubbing.ended():
         return  # it holds the database's write lock
     worker.scrubbing = None
-    for lane in rows.LANES:
-        if lane in worker.running and worker.running[lane][1].ended():
-            rows.recover(worker.database, on_failed, rows.held_by(worker.running[lane][0]))
+    for lane, (claim, child) in list(worker.running.items()):
+        if child.ended():
+            rows.recover(worker.database, on_failed, rows.held_by(claim))
             del worker.running[lane]
-        if lane not in worker.running:
-            claim = rows.claim(worker.database, lane, worker.settings.job_lease)
-            if claim is not None:
-                worker.running[lane] = (claim, _start(worker, claim))
+    free = set(rows.LANES) - set(worker.running)
+    for lane in sorted(rows.waiting(worker.database) & free) if free else ():
+        taken = rows.claim(worker.database, lane, worker.settings.job_lease)
+        if taken is not None:
+            worker.running[lane] = (taken, _start(worker, taken))
 
 
 def _start(worker: _Worker, claim: rows.Claim) -> local.Child:

@@ -42,7 +42,7 @@ class KeyStore:
         for part in (folder, folder / "accounts", folder / "projects"):
             part.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._projects: dict[str, tuple[int, bytes]] = {}
+        self._projects: dict[str, tuple[tuple[int, int], bytes]] = {}
         path = folder / "installation.key"
         if not path.exists():
             with contextlib.suppress(FileExistsError):  # another process makes the same installation
@@ -86,16 +86,17 @@ class KeyStore:
         """
         path = self._project_path(project_id)
         try:
-            inode = path.stat().st_ino
+            found = path.stat()
         except FileNotFoundError:
             self._projects.pop(project_id, None)
             raise KeyMissing(f"The key of project {project_id} is gone.") from None
+        seen = (found.st_ino, found.st_mtime_ns)
         cached = self._projects.get(project_id)
-        if cached is not None and cached[0] == inode:
+        if cached is not None and cached[0] == seen:
             return cached[1]
         account_id, _, wrapped = _read(path).partition(b"\n")
         key = _unwrap(self.account_key(account_id.decode()), wrapped, f"project {project_id}")
-        self._projects[project_id] = (inode, key)
+        self._projects[project_id] = (seen, key)
         return key
 
     def destroy_project(self, project_id: str) -> None:
