@@ -15,6 +15,7 @@ from ownvision.limits import Limits
 from ownvision.services import coverage, metadata_filter, projects, tags
 from ownvision.services.erasing import erase_everywhere
 from ownvision.store.tables import Image, ImageMetadata, ImageTag, Iteration, IterationTag, Project, Region, Tag
+from ownvision.store.tables.base import now
 
 ALL, TAGGED, UNTAGGED = "All", "Tagged", "Untagged"
 # Up to so many rows, gathering and sorting the images of several tags is faster than walking all images in order.
@@ -278,6 +279,11 @@ def check_metadata(metadata: Mapping[str, str], limits: Limits) -> None:
 def set_metadata(session: Session, image: Image, metadata: Mapping[str, str]) -> None:
     """Replace an image's metadata."""
     session.execute(delete(ImageMetadata).where(ImageMetadata.image_seq == image.seq))
+    add_metadata(session, image, metadata)
+
+
+def add_metadata(session: Session, image: Image, metadata: Mapping[str, str]) -> None:
+    """Give a new image its metadata."""
     session.add_all(
         ImageMetadata(image_seq=image.seq, project_id=image.project_id, key=key, value=value)
         for key, value in metadata.items()
@@ -342,7 +348,9 @@ def known_tags(session: Session, project: Project, tag_ids: Iterable[str]) -> di
 
 def link(session: Session, project: Project, image: Image, tag: Tag) -> ImageTag:
     """Tag an image of a locked project, with all counts; the caller knows that it does not carry the tag yet."""
-    row = ImageTag(project_id=project.id, image_seq=image.seq, tag_id=tag.id, since=project.revision)
+    row = ImageTag(
+        project_id=project.id, image_seq=image.seq, tag_id=tag.id, created=now(), since=project.revision, until=None
+    )
     session.add(row)
     tag.image_count += 1
     if not image.tagged:

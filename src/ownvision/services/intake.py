@@ -5,7 +5,7 @@ Pictures are read one at a time and in parallel threads, so a batch of 64 × 6 M
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -15,14 +15,14 @@ from sqlalchemy.orm import Session
 from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
 from ownvision.limits import TIERS, Limits
-from ownvision.services import accounts, images, projects, regions
+from ownvision.services import accounts, images, projects, regions, tags
 from ownvision.services.components import Components
 from ownvision.services.embedding import ensure_embedding
 from ownvision.services.images import ImageView
 from ownvision.services.regions import Box
 from ownvision.store import ledger
 from ownvision.store.tables import Image, Prediction, Project, Tag
-from ownvision.store.tables.base import new_id
+from ownvision.store.tables.base import new_id, now
 
 OK, DUPLICATE = "OK", "OKDuplicate"
 _STATUS_BY_REASON = {
@@ -75,7 +75,6 @@ class _Checked:
     info: pixels.ImageInfo | None = None
     sha256: str = ""
     size: int = 0
-    existing: str | None = None  # id of the workspace image with the same bytes
 
 
 def add_images(
@@ -98,20 +97,11 @@ def add_images(
     pictures = [replace(picture, boxes=[regions.clipped(box) for box in picture.boxes]) for picture in pictures]
     with components.database.read() as session:
         project = projects.get(session, account_id, project_id)
-        _check_batch(session, project, pictures, tag_ids, metadata or {}, limits)
-        known = _known_tags(session, project)
-    checked = _statuses(pictures, tag_ids, known, limits)
-    waiting = [item for item in checked if item.status == OK]
-    if waiting:
-        ledger.reserve(
-            components.database,
-            [(ledger.image_prefix(project_id, item.id), "image", account_id, project_id) for item in waiting],
-        )
-        stored = dict(zip((item.id for item in waiting), _store_all(components, project_id, waiting), strict=True))
-        components.blobs.sync()
-        checked = [stored.get(item.id, item) for item in checked]
+        known = _check_batch(session, project, pictures, tag_ids, metadata or {}, limits)
+    checked = [_Checked(picture, new_id(), _status(picture, tag_ids, known, limits)) for picture in pictures]
+    stored = _stored(components, account_id, project_id, checked)
     with components.database.write() as session:
-        return _record(session, account_id, project_id, key_id, checked, tag_ids, metadata or {}, limits)
+        return _record(session, account_id, project_id, key_id, stored, tag_ids, metadata or {})
 
 
 def _check_batch(
@@ -121,7 +111,8 @@ def _check_batch(
     tag_ids: Sequence[str],
     metadata: Mapping[str, str],
     limits: Limits,
-) -> None:
+) -> dict[str, str]:
+    """Refuse a batch as a whole; gives the types of the project's tags by id."""
     if not pictures:
         raise OwnVisionError("BadRequestImageBatch", "The batch holds no image.")
     if len(pictures) > limits.batch_images:
@@ -139,7 +130,7 @@ def _check_batch(
         raise OwnVisionError(
             "BadRequestImageTags", "In a detection project tags belong to regions: send regions, not tagIds."
         )
-    known = _known_tags(session, project)
+    known = {tag.id: tag.type for tag in session.scalars(select(Tag).where(Tag.project_id == project.id))}
     unknown = [tag_id for tag_id in tag_ids if tag_id not in known]
     if unknown:
         raise OwnVisionError("BadRequestImageTags", f"There is no tag {unknown[0]} in this project.")
@@ -149,16 +140,7 @@ def _check_batch(
             "BadRequestImageExceededCount",
             f"This tier allows {quota} images per project; {project.image_count} are there already.",
         )
-
-
-def _known_tags(session: Session, project: Project) -> dict[str, str]:
-    return {tag.id: tag.type for tag in session.scalars(select(Tag).where(Tag.project_id == project.id))}
-
-
-def _statuses(
-    pictures: Sequence[Picture], tag_ids: Sequence[str], known: Mapping[str, str], limits: Limits
-) -> list[_Checked]:
-    return [_Checked(picture, new_id(), _status(picture, tag_ids, known, limits)) for picture in pictures]
+    return known
 
 
 def _status(picture: Picture, tag_ids: Sequence[str], known: Mapping[str, str], limits: Limits) -> str:
@@ -176,8 +158,16 @@ def _status(picture: Picture, tag_ids: Sequence[str], known: Mapping[str, str], 
     return OK
 
 
-def _store_all(components: Components, project_id: str, items: Sequence[_Checked]) -> Iterable[_Checked]:
-    return _POOL.map(lambda item: _store(components, project_id, item), items)
+def _stored(components: Components, account_id: str, project_id: str, checked: Sequence[_Checked]) -> list[_Checked]:
+    """Reserve, check and write the pictures that can be taken, and make them durable together."""
+    waiting = [item for item in checked if item.status == OK]
+    if not waiting:
+        return list(checked)
+    prefixes = [ledger.image_prefix(project_id, item.id) for item in waiting]
+    ledger.reserve(components.database, [(prefix, "image", account_id, project_id) for prefix in prefixes])
+    written = {item.id: item for item in _POOL.map(lambda item: _store(components, project_id, item), waiting)}
+    components.blobs.sync()
+    return [written.get(item.id, item) for item in checked]
 
 
 def _store(components: Components, project_id: str, item: _Checked) -> _Checked:
@@ -191,21 +181,11 @@ def _store(components: Components, project_id: str, item: _Checked) -> _Checked:
         info = pixels.verify(data)
     except pixels.BadImage as error:
         return replace(item, status=_STATUS_BY_REASON[error.reason])
-    sha256 = hashlib.sha256(data).hexdigest()
-    with components.database.read() as session:
-        existing = _same_bytes(session, project_id, sha256)
-    if existing is None:
-        try:
-            components.blobs.put_new(ledger.image_prefix(project_id, item.id) + "original", data, durable=False)
-        except OSError:
-            return replace(item, status="ErrorStorage")
-    return replace(item, info=info, sha256=sha256, size=len(data), existing=existing)
-
-
-def _same_bytes(session: Session, project_id: str, sha256: str) -> str | None:
-    return session.scalar(
-        select(Image.id).where(Image.project_id == project_id, Image.sha256 == sha256, Image.until.is_(None))
-    )
+    try:
+        components.blobs.put_new(ledger.image_prefix(project_id, item.id) + "original", data, durable=False)
+    except OSError:
+        return replace(item, status="ErrorStorage")
+    return replace(item, info=info, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
 def _record(
@@ -216,69 +196,64 @@ def _record(
     checked: Sequence[_Checked],
     tag_ids: Sequence[str],
     metadata: Mapping[str, str],
-    limits: Limits,
 ) -> list[Added]:
+    """Make stored pictures images of a project; the same bytes are kept once. Few statements however many there are."""
     project = projects.lock(session, account_id, project_id)
     tag_rows = {tag.id: tag for tag in session.scalars(select(Tag).where(Tag.project_id == project.id))}
-    results: list[tuple[_Checked, str, Image | None]] = []
-    live: list[str] = []
-    by_sha: dict[str, Image] = {}
+    by_sha = {
+        image.sha256: image
+        for image in session.scalars(
+            select(Image).where(
+                Image.project_id == project.id,
+                Image.sha256.in_([item.sha256 for item in checked if item.status == OK]),
+                Image.until.is_(None),
+            )
+        )
+    }
+    before = set(by_sha)
+    outcomes: list[tuple[_Checked, str]] = []
+    fresh: dict[str, _Checked] = {}
     for item in checked:
-        status, image = item.status, None
-        if status == OK:
-            image = by_sha.get(item.sha256)
-            if image is None:
-                # Asked again under the lock: another request may have brought the same bytes meanwhile.
-                existing = _same_bytes(session, project.id, item.sha256)
-                image = None if existing is None else session.scalar(select(Image).where(Image.id == existing))
-            if image is not None:
-                status = DUPLICATE
-            elif item.existing is not None:
-                # Its twin was deleted between check and record, and these bytes were not written for its sake.
-                status, image = "ErrorStorage", None
-            elif not _tags_still_there(item, tag_ids, tag_rows):
-                status = "ErrorInvalidTag"
-            else:
-                image = _new_image(session, project, key_id, item, tag_ids, metadata, tag_rows)
-                by_sha[item.sha256] = image
-                live.append(ledger.image_prefix(project.id, item.id))
-        results.append((item, status, image))
+        status = item.status
+        if status == OK and item.sha256 in by_sha:
+            status = DUPLICATE
+        elif status == OK and not _carried(item, tag_ids) <= set(tag_rows):
+            status = "ErrorInvalidTag"  # deleted since it was checked
+        elif status == OK:
+            by_sha[item.sha256] = _image(project, key_id, item, tagged=bool(_carried(item, tag_ids)))
+            fresh[item.sha256] = item
+        outcomes.append((item, status))
+    session.add_all(by_sha[sha256] for sha256 in fresh)
+    session.flush()  # gives the images their places in the order of creation
+    shown = {
+        sha256: _attach(session, project, by_sha[sha256], item, tag_ids, metadata, tag_rows)
+        for sha256, item in fresh.items()
+    }
+    session.flush()
+    project.image_count += len(fresh)
+    live = [ledger.image_prefix(project.id, item.id) for item in fresh.values()]
     ledger.make_live(session, live)
-    kept = set(live)
-    unused = [
-        ledger.image_prefix(project.id, item.id) for item in checked if item.info is not None or item.status != OK
-    ]
-    ledger.doom(session, [prefix for prefix in unused if prefix not in kept])
-    if live:
+    ledger.doom(session, list({ledger.image_prefix(project.id, item.id) for item in checked} - set(live)))
+    if fresh:
         ensure_embedding(session, project)
     session.flush()
-    made = [image for _, _, image in results if image is not None]
-    shown = {
-        view.image.id: view
-        for view in images.views(session, project, list({image.id: image for image in made}.values()), None, {})
+    known = [by_sha[sha256] for sha256 in sorted(before)]
+    shown |= {
+        view.image.sha256: view for view in images.views(session, project, known, None, tags.names(session, project))
     }
     return [
-        Added(item.picture.source, status, None if image is None else shown[image.id])
-        for item, status, image in results
+        Added(item.picture.source, status, shown[item.sha256] if status in (OK, DUPLICATE) else None)
+        for item, status in outcomes
     ]
 
 
-def _tags_still_there(item: _Checked, tag_ids: Sequence[str], tag_rows: Mapping[str, Tag]) -> bool:
-    carried = {*tag_ids, *item.picture.tag_ids, *(box.tag_id for box in item.picture.boxes)}
-    return carried <= set(tag_rows)
+def _carried(item: _Checked, tag_ids: Sequence[str]) -> set[str]:
+    return {*tag_ids, *item.picture.tag_ids, *(box.tag_id for box in item.picture.boxes)}
 
 
-def _new_image(
-    session: Session,
-    project: Project,
-    key_id: str | None,
-    item: _Checked,
-    tag_ids: Sequence[str],
-    metadata: Mapping[str, str],
-    tag_rows: dict[str, Tag],
-) -> Image:
+def _image(project: Project, key_id: str | None, item: _Checked, *, tagged: bool) -> Image:
     assert item.info is not None  # an item that is OK was checked
-    image = Image(
+    return Image(
         id=item.id,
         project_id=project.id,
         sha256=item.sha256,
@@ -288,20 +263,34 @@ def _new_image(
         format=item.info.format,
         file_name=item.picture.file_name,
         uploaded_by=key_id,
-        tagged=False,
+        created=now(),
+        tagged=tagged,
         since=project.revision,
     )
-    session.add(image)
-    session.flush()
-    project.image_count += 1
-    carried: set[str] = set()
-    for tag_id in dict.fromkeys([*tag_ids, *item.picture.tag_ids]):
-        images.link(session, project, image, tag_rows[tag_id])
-        carried.add(tag_id)
-    regions.place(session, project, image, item.picture.boxes, tag_rows, carried)
-    if metadata:
-        images.set_metadata(session, image, metadata)
-    return image
+
+
+def _attach(
+    session: Session,
+    project: Project,
+    image: Image,
+    item: _Checked,
+    tag_ids: Sequence[str],
+    metadata: Mapping[str, str],
+    tag_rows: dict[str, Tag],
+) -> ImageView:
+    """Give a new image its tags, regions and metadata, and say how it looks now."""
+    carried = list(dict.fromkeys([*tag_ids, *item.picture.tag_ids, *(box.tag_id for box in item.picture.boxes)]))
+    if carried:
+        project.tagged_count += 1
+    links = [images.link(session, project, image, tag_rows[tag_id]) for tag_id in carried]
+    rows = regions.place(session, project, image, item.picture.boxes, tag_rows, set(carried))
+    images.add_metadata(session, image, metadata)
+    return ImageView(
+        image,
+        [(link.tag_id, None, link.created) for link in links],
+        [images.region_view(row, None) for row in rows],
+        dict(metadata),
+    )
 
 
 def add_from_predictions(
@@ -340,25 +329,16 @@ def add_from_predictions(
             )
             for id, own_tags, boxes in entries
         ]
-        _check_batch(session, project, pictures, tag_ids, metadata or {}, limits)
-        known = _known_tags(session, project)
+        known = _check_batch(session, project, pictures, tag_ids, metadata or {}, limits)
     checked = [
         _Checked(
             picture, picture.source if picture.status == OK else new_id(), _status(picture, tag_ids, known, limits)
         )
         for picture in pictures
     ]
-    waiting = [item for item in checked if item.status == OK]
-    if waiting:
-        ledger.reserve(
-            components.database,
-            [(ledger.image_prefix(project_id, item.id), "image", account_id, project_id) for item in waiting],
-        )
-        stored = dict(zip((item.id for item in waiting), _store_all(components, project_id, waiting), strict=True))
-        components.blobs.sync()
-        checked = [stored.get(item.id, item) for item in checked]
+    stored = _stored(components, account_id, project_id, checked)
     with components.database.write() as session:
-        results = _record(session, account_id, project_id, key_id, checked, tag_ids, metadata or {}, limits)
+        results = _record(session, account_id, project_id, key_id, stored, tag_ids, metadata or {})
         gone = [result.source for result in results if result.status in (OK, DUPLICATE)]
         for row in session.scalars(
             select(Prediction).where(Prediction.id.in_(gone), Prediction.project_id == project_id)

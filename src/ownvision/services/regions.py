@@ -13,6 +13,7 @@ from ownvision.limits import Limits
 from ownvision.services import coverage, images, projects
 from ownvision.services.images import RegionView, region_view
 from ownvision.store.tables import Image, ImageTag, Project, Region, Tag
+from ownvision.store.tables.base import new_id, now
 
 # A box may stand out of the picture by so much: rounding in the sender's floats.
 _ROUNDING = 1e-4
@@ -83,6 +84,8 @@ def place(
             carried.add(box.tag_id)
         rows.append(
             Region(
+                id=new_id(),
+                created=now(),
                 project_id=project.id,
                 image_seq=image.seq,
                 tag_id=box.tag_id,
