@@ -57,7 +57,7 @@ layers: setup
 	$(BIN)/lint-imports
 
 unit: setup
-	$(BIN)/pytest -q -m "not service and not train and not slow"
+	$(BIN)/pytest -q -n 2 -m "not service and not train and not slow"
 
 format: setup ## Put the source into the house's form
 	$(BIN)/ruff check --fix .

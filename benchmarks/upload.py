@@ -25,7 +25,9 @@ COMPACT = "0732100f-1a38-4e49-a514-c9b44c697ab5"
 def run() -> bool:
     """Both rates, in images a second, alternating twice."""
     pictures = jpegs(2 * IMAGES, seed=3)
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+    # On the disk that a service's data would be on (/tmp may be memory), in a folder that git ignores.
+    Path("build").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=Path("build").absolute()) as folder:
         alone, over_http = [], []
         with (
             running_service(Path(folder) / "data") as service,

@@ -14,6 +14,7 @@ import pytest
 from ownvision.services import accounts
 from tests.api.conftest import PREDICTION, TRAINING, Service, jpeg, running
 
+NOBODY = "5d3c5b8e-0000-4000-8000-0123456789ab"
 IDS = ",".join([str(uuid.uuid4())] * 257)
 NO_KEY = {
     "error": {
@@ -129,7 +130,7 @@ def test_other_methods_are_told_which_there_are(api: Service) -> None:
     assert answer.headers["content-length"] == shown.headers["content-length"]
 
 
-@pytest.mark.parametrize("id", ["x", "123", "%00", "{" + str(uuid.uuid4()) + "}", str(uuid.uuid4()) + "0"])
+@pytest.mark.parametrize("id", ["x", "123", "%00", "{" + NOBODY + "}", NOBODY + "0"])
 def test_what_is_no_guid_is_a_bad_request(client: httpx.Client, id: str) -> None:
     answer = client.get(f"/projects/{id}")
     assert (answer.status_code, answer.json()["code"]) == (400, "BadRequest")
@@ -160,7 +161,7 @@ def test_what_is_not_there_says_what(client: httpx.Client, project: str, method:
         ("POST", "/projects", "BadRequestRequiredParamIsNull"),
         ("POST", "/projects?name=", "BadRequestProjectName"),
         ("POST", "/projects?name=a&domainId=x", "BadRequest"),
-        ("POST", f"/projects?name=a&domainId={uuid.uuid4()}", "BadRequestProjectUnknownDomain"),
+        ("POST", f"/projects?name=a&domainId={NOBODY}", "BadRequestProjectUnknownDomain"),
         ("POST", "/projects?name=a&classificationType=both", "BadRequestProjectUnknownClassification"),
         ("POST", "/projects?name=a&targetExportPlatforms=ONNX,Toaster", "BadRequestProjectUnsupportedExportPlatform"),
         ("POST", "/projects/{project}/tags", "BadRequestRequiredParamIsNull"),
@@ -178,7 +179,7 @@ def test_what_is_not_there_says_what(client: httpx.Client, project: str, method:
         ("GET", "/projects/{project}/images/id?imageIds=" + IDS, "BadRequestExceededBatchSize"),
         ("DELETE", "/projects/{project}/images", "BadRequestRequiredParamIsNull"),
         ("DELETE", "/projects/{project}/images?allImages=maybe", "BadRequest"),
-        ("DELETE", f"/projects/{{project}}/images?imageIds={uuid.uuid4()}", "BadRequestInvalidIds"),
+        ("DELETE", f"/projects/{{project}}/images?imageIds={NOBODY}", "BadRequestInvalidIds"),
         ("DELETE", "/projects/{project}/images/tags?imageIds=", "BadRequestRequiredParamIsNull"),
         ("DELETE", "/projects/{project}/images/regions", "BadRequestRequiredParamIsNull"),
         ("DELETE", "/projects/{project}/predictions", "BadRequestRequiredParamIsNull"),

@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 import ownvision
 from ownvision.api import errors, files, health, middleware, models, own, prediction
 from ownvision.api.limits import Rates
+from ownvision.api.memo import Memo
 from ownvision.api.metrics import Metrics
 from ownvision.api.training import account, domains, exports, images, iterations, predictions, projects, regions, tags
 from ownvision.api.versions import PREDICTION, TRAINING, names
@@ -45,6 +46,7 @@ def assemble(components: Components) -> FastAPI:
     app.state.components = components
     app.state.metrics = Metrics()
     app.state.rates = Rates()
+    app.state.memo = Memo(components.database)
     app.state.draining = False
     errors.install(app)
     for router in _ROUTERS:

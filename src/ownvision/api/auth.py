@@ -1,10 +1,13 @@
-"""Who calls: the key in the header, looked up by its SHA-256 with every request, so that a rotation holds at once."""
+"""Who calls: the key in the header, looked up by its SHA-256; a rotation holds with the next request (see `memo`)."""
 
+import hashlib
 from dataclasses import dataclass
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from ownvision.api.errors import unauthorised
+from ownvision.api.memo import Memo
 from ownvision.services import accounts
 from ownvision.services.components import Components
 
@@ -20,7 +23,7 @@ class Caller:
     tier: str
 
 
-def authenticate(components: Components, headers: Headers, kind: str) -> Caller:
+async def authenticate(components: Components, memo: Memo, headers: Headers, kind: str) -> Caller:
     """The caller of a request.
 
     Raises:
@@ -29,6 +32,15 @@ def authenticate(components: Components, headers: Headers, kind: str) -> Caller:
     key = headers.get(HEADERS[kind])
     if not key:
         raise unauthorised()
+    # Remembered by its hash: no key lies about in memory for longer than its request.
+    name = ("caller", kind, hashlib.sha256(key.encode()).digest())
+    known: Caller | None = memo.peek(name)
+    if known is None:
+        known = await run_in_threadpool(memo.get, name, lambda: _look_up(components, key, kind))
+    return known
+
+
+def _look_up(components: Components, key: str, kind: str) -> Caller:
     with components.database.read() as session:
         row = accounts.authenticate(session, key, kind)
         if row is None:

@@ -1,5 +1,8 @@
 """What the prediction API and quick test share: which iteration, the prediction, its storing, its shape."""
 
+import os
+import threading
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -12,6 +15,9 @@ from ownvision.errors import OwnVisionError
 from ownvision.services import iterations, predictions, projects
 from ownvision.store.tables import Iteration, IterationTag, Project
 from ownvision.store.tables.base import now
+
+# More at once than there are cores would only wait for each other in the middle of their work.
+_TURNS = threading.BoundedSemaphore(os.cpu_count() or 2)
 
 
 async def fetched(call: Call, url: str, cap: int) -> bytes:
@@ -35,13 +41,19 @@ def published(
     Raises:
         OwnVisionError: NotFoundProject, NotFoundIteration, BadRequestOperationNotSupported, BadRequestImage….
     """
+    project, iteration, tags = call.memo.get(
+        ("published", call.account_id, project_id, name), lambda: _published(call, project_id, name)
+    )
+    if DOMAINS[iteration.domain_id].type != kind:
+        raise OwnVisionError("BadRequestOperationNotSupported", "Invalid project type for operation.")
+    return _predict(call, project, iteration, tags, data, store=store, application=application)
+
+
+def _published(call: Call, project_id: str, name: str) -> tuple[Project, Iteration, list[IterationTag]]:
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
         iteration = iterations.published(session, project, name)
-        if DOMAINS[iteration.domain_id].type != kind:
-            raise OwnVisionError("BadRequestOperationNotSupported", "Invalid project type for operation.")
-        tags = _tags(session, iteration)
-    return _predict(call, project, iteration, tags, data, store=store, application=application)
+        return project, iteration, _tags(session, iteration)
 
 
 def quick_test(call: Call, project_id: str, iteration_id: str | None, data: bytes, *, store: bool) -> Json:
@@ -80,7 +92,8 @@ def _predict(
     store: bool,
     application: str | None,
 ) -> Json:
-    found, info = predictions.predict(call.components, iteration, tags, data)
+    with _TURNS:
+        found, info = predictions.predict(call.components, iteration, tags, data)
     created = now()
     if store:
         check_room(call)

@@ -10,13 +10,13 @@ from urllib.parse import unquote
 from fastapi import APIRouter, Depends, Path, Request, Security
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import Scope
 
 from ownvision.api import auth, models
 from ownvision.api.errors import unknown_path, unsupported_media
+from ownvision.api.memo import Memo
 from ownvision.api.versions import ACCOUNT, PREDICTION, TRAINING, VERSIONS, Version
 from ownvision.api.wire import loads
 from ownvision.limits import TIERS, Limits, Tier
@@ -30,6 +30,7 @@ class Call:
     """What every operation knows of its request."""
 
     components: Components
+    memo: Memo
     caller: auth.Caller
     version: Version
     request_id: str
@@ -100,13 +101,14 @@ class _Guarded(Route):
             if version is None:
                 raise unknown_path()
             request.state.version = version
-            caller = await run_in_threadpool(auth.authenticate, components, request.headers, self.api)
+            memo: Memo = request.app.state.memo
+            caller = await auth.authenticate(components, memo, request.headers, self.api)
             request.app.state.rates.check(caller.key_id, caller.tier, self.operation_id or "", version)
             if self.body_field is not None:
                 _check_media(request)
                 request = _StrictRequest(request.scope, request.receive)
             request.state.call = Call(
-                components, caller, version, request.state.request_id, str(request.base_url).rstrip("/")
+                components, memo, caller, version, request.state.request_id, str(request.base_url).rstrip("/")
             )
             return await handler(request)
 

@@ -30,13 +30,15 @@ class LocalBlobs:
         path = self._path(key)
         for _ in range(_TRIES):
             try:
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 write_new(path, data, durable=durable)
                 break
             except FileExistsError:
                 raise BlobExists(key) from None
             except FileNotFoundError:
-                continue  # a neighbour's removal took the folder, just empty, before the file was in it
+                # There is no folder yet, or a neighbour's removal took it, just empty, before the file was in it; and
+                # making it may meet the same.
+                with contextlib.suppress(FileExistsError, FileNotFoundError):
+                    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         else:
             raise OSError(f"the folder of {key} is removed again and again")
         if durable:
