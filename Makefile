@@ -11,7 +11,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 READY := $(VENV)/.ready-$(shell cksum pyproject.toml constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test check lint types layers unit format bench wheel-check constraints clean
+.PHONY: help setup serve demo test check lint types layers unit format faults bench wheel-check constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ unit: setup
 format: setup ## Put the source into the house's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+faults: setup ## Kill server and worker 200 times at seeded moments (about an hour)
+	OWNVISION_KILLS=200 $(BIN)/pytest -q tests/faults
 
 bench: setup ## Measure, each beside its limit or peer; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks

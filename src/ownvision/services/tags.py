@@ -183,7 +183,7 @@ def _type(session: Session, project: Project, wanted: str | None, own_id: str | 
     if type == NEGATIVE and detection:
         raise OwnVisionError(
             "BadRequestDetectionTrainingNotAllowNegativeTag",
-            "A detection project has no Negative tag: an image without regions is background already.",
+            "A detection project has no Negative tag: a detector learns from regions only.",
         )
     if type == GENERAL_PRODUCT and not detection:
         raise OwnVisionError("BadRequestTagType", "GeneralProduct tags belong to detection projects.")

@@ -60,6 +60,7 @@ def delete_iteration(call: TheCall, project_id: ProjectId, iteration_id: Iterati
     """Delete a specific iteration of a project."""
     with call.database.write() as session:
         iterations.delete(session, projects.get(session, call.account_id, project_id, lock=True), iteration_id)
+    call.components.models.evict(iteration_id)
     return empty()
 
 

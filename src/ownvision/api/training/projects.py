@@ -10,8 +10,9 @@ from ownvision.api import models, shapes
 from ownvision.api.parameters import Flag, OptionalGuid, Platforms, ProjectId
 from ownvision.api.routes import Call, TheCall, operation, training
 from ownvision.api.wire import Json, empty
-from ownvision.services import accounts, projects
+from ownvision.services import accounts, iterations, projects
 from ownvision.services import training as trainings
+from ownvision.services.embedding import ensure_embedding
 from ownvision.store.tables import Project
 
 router = training("projects")
@@ -69,7 +70,11 @@ def update_project(call: TheCall, project_id: ProjectId, updated_project: models
     with call.database.write() as session:
         row = projects.get(session, call.account_id, project_id, lock=True)
         changes = updated_project.model_dump(by_alias=True, exclude_unset=True)
-        shape = _shape(call, session, projects.update(session, row, changes, call.limits))
+        before = row.domain_id
+        projects.update(session, row, changes, call.limits)
+        if row.domain_id != before:
+            ensure_embedding(session, row)  # the new domain's backbone sees other features
+        shape = _shape(call, session, row)
     return Json(shape)
 
 
@@ -77,9 +82,13 @@ def update_project(call: TheCall, project_id: ProjectId, updated_project: models
 def delete_project(call: TheCall, project_id: ProjectId) -> Response:
     """Delete a specific project."""
     with call.database.write() as session:
-        projects.delete(session, projects.get(session, call.account_id, project_id, lock=True))
+        project = projects.get(session, call.account_id, project_id, lock=True)
+        learned = [iteration.id for iteration in iterations.all(session, project)]
+        projects.delete(session, project)
     # After the commit: were it undone, the project would have lost its key. A crash here leaves that to the worker.
     call.components.keys.destroy_project(project_id)
+    for iteration_id in learned:
+        call.components.models.evict(iteration_id)
     return empty()
 
 
