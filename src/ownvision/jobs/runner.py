@@ -12,8 +12,8 @@ from ownvision.services.components import Components, open_components
 from ownvision.settings import Settings
 
 log = logging.getLogger("ownvision.jobs")
-# Requests come first, then the training that somebody waits for.
-_NICE = {rows.TRAINING: 5, rows.QUICK: 10}
+# Requests come first, then the training that somebody waits for; embedding takes what nobody else wants.
+_NICE = {"train": 5, "export": 10, "embed": 19}
 
 
 def run(components: Components, claim: rows.Claim) -> None:
@@ -59,7 +59,7 @@ def _keep_lease(components: Components, claim: rows.Claim) -> None:
 
 def main(settings: Settings, claim: rows.Claim) -> None:
     """All of a job's process: open the parts anew, keep the lease, run the job."""
-    os.nice(_NICE[claim.lane])
+    os.nice(_NICE[claim.kind])
     components = open_components(settings)
     threading.Thread(target=_keep_lease, args=(components, claim), daemon=True, name="lease").start()
     run(components, claim)

@@ -30,15 +30,13 @@ class LocalBlobs:
         path = self._path(key)
         for _ in range(_TRIES):
             try:
+                _make_folder(path.parent)
                 write_new(path, data, durable=durable)
                 break
             except FileExistsError:
                 raise BlobExists(key) from None
             except FileNotFoundError:
-                # There is no folder yet, or a neighbour's removal took it, just empty, before the file was in it; and
-                # making it may meet the same.
-                with contextlib.suppress(FileExistsError, FileNotFoundError):
-                    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                continue  # a neighbour's removal took the folder, just empty, before the file was in it
         else:
             raise OSError(f"the folder of {key} is removed again and again")
         if durable:
@@ -122,3 +120,15 @@ class LocalBlobs:
             sync_folder(place)
             if place == self.root:
                 return
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder; nearly always its parent is there and it is not, which is then one call to the system."""
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        # A neighbour that removes the parents meanwhile makes Python say "exists" or "not found": the caller tries again.
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
