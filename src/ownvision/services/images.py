@@ -279,11 +279,6 @@ def check_metadata(metadata: Mapping[str, str], limits: Limits) -> None:
 def set_metadata(session: Session, image: Image, metadata: Mapping[str, str]) -> None:
     """Replace an image's metadata."""
     session.execute(delete(ImageMetadata).where(ImageMetadata.image_seq == image.seq))
-    add_metadata(session, image, metadata)
-
-
-def add_metadata(session: Session, image: Image, metadata: Mapping[str, str]) -> None:
-    """Give a new image its metadata."""
     session.add_all(
         ImageMetadata(image_seq=image.seq, project_id=image.project_id, key=key, value=value)
         for key, value in metadata.items()

@@ -5,23 +5,26 @@ Pictures are read one at a time and in parallel threads, so a batch of 64 × 6 M
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
 from ownvision.limits import TIERS, Limits
-from ownvision.services import accounts, images, projects, regions, tags
+from ownvision.services import accounts, images, projects, regions
 from ownvision.services.components import Components
 from ownvision.services.embedding import ensure_embedding
-from ownvision.services.images import ImageView
+from ownvision.services.images import ImageView, RegionView
 from ownvision.services.regions import Box
 from ownvision.store import ledger
-from ownvision.store.tables import Image, Prediction, Project, Tag
+from ownvision.store.tables import Image, ImageMetadata, ImageTag, Prediction, Project, Region, Tag
 from ownvision.store.tables.base import new_id, now
 
 OK, DUPLICATE = "OK", "OKDuplicate"
@@ -159,19 +162,26 @@ def _status(picture: Picture, tag_ids: Sequence[str], known: Mapping[str, str], 
 
 
 def _stored(components: Components, account_id: str, project_id: str, checked: Sequence[_Checked]) -> list[_Checked]:
-    """Reserve, check and write the pictures that can be taken, and make them durable together."""
+    """Check and write the pictures that can be taken, under reserved prefixes, and make them durable together."""
     waiting = [item for item in checked if item.status == OK]
     if not waiting:
         return list(checked)
-    prefixes = [ledger.image_prefix(project_id, item.id) for item in waiting]
-    ledger.reserve(components.database, [(prefix, "image", account_id, project_id) for prefix in prefixes])
-    written = {item.id: item for item in _POOL.map(lambda item: _store(components, project_id, item), waiting)}
+    reserved: Future[None] = Future()
+    # Decoding begins while the prefixes are reserved; no byte is written before they are.
+    results = _POOL.map(lambda item: _store(components, project_id, item, reserved), waiting)
+    try:
+        prefixes = [ledger.image_prefix(project_id, item.id) for item in waiting]
+        ledger.reserve(components.database, [(prefix, "image", account_id, project_id) for prefix in prefixes])
+        reserved.set_result(None)
+    except BaseException as error:
+        reserved.set_exception(error)
+    written = {item.id: item for item in results}
     components.blobs.sync()
     return [written.get(item.id, item) for item in checked]
 
 
-def _store(components: Components, project_id: str, item: _Checked) -> _Checked:
-    """Check one picture's bytes and write them under its reserved prefix, not yet durable."""
+def _store(components: Components, project_id: str, item: _Checked, reserved: Future[None]) -> _Checked:
+    """Check one picture's bytes and write them under its prefix once it is reserved, not yet durable."""
     limits = components.settings.limits
     assert item.picture.read is not None  # `_status` saw to it
     data = item.picture.read()
@@ -181,11 +191,13 @@ def _store(components: Components, project_id: str, item: _Checked) -> _Checked:
         info = pixels.verify(data)
     except pixels.BadImage as error:
         return replace(item, status=_STATUS_BY_REASON[error.reason])
+    sha256 = hashlib.sha256(data).hexdigest()
+    reserved.result()
     try:
         components.blobs.put_new(ledger.image_prefix(project_id, item.id) + "original", data, durable=False)
     except OSError:
         return replace(item, status="ErrorStorage")
-    return replace(item, info=info, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    return replace(item, info=info, sha256=sha256, size=len(data))
 
 
 def _record(
@@ -210,87 +222,105 @@ def _record(
             )
         )
     }
-    before = set(by_sha)
     outcomes: list[tuple[_Checked, str]] = []
     fresh: dict[str, _Checked] = {}
     for item in checked:
         status = item.status
-        if status == OK and item.sha256 in by_sha:
+        if status == OK and (item.sha256 in by_sha or item.sha256 in fresh):
             status = DUPLICATE
-        elif status == OK and not _carried(item, tag_ids) <= set(tag_rows):
+        elif status == OK and not set(_carried(item, tag_ids)) <= set(tag_rows):
             status = "ErrorInvalidTag"  # deleted since it was checked
         elif status == OK:
-            by_sha[item.sha256] = _image(project, key_id, item, tagged=bool(_carried(item, tag_ids)))
             fresh[item.sha256] = item
         outcomes.append((item, status))
-    session.add_all(by_sha[sha256] for sha256 in fresh)
-    session.flush()  # gives the images their places in the order of creation
-    shown = {
-        sha256: _attach(session, project, by_sha[sha256], item, tag_ids, metadata, tag_rows)
-        for sha256, item in fresh.items()
-    }
-    session.flush()
-    project.image_count += len(fresh)
+    shown = _insert(session, project, key_id, fresh, tag_ids, metadata, tag_rows)
     live = [ledger.image_prefix(project.id, item.id) for item in fresh.values()]
     ledger.make_live(session, live)
     ledger.doom(session, list({ledger.image_prefix(project.id, item.id) for item in checked} - set(live)))
     if fresh:
         ensure_embedding(session, project)
+    if by_sha:
+        names = {tag.id: tag.name for tag in tag_rows.values()}
+        there = images.views(session, project, list(by_sha.values()), None, names)
+        shown |= {view.image.sha256: view for view in there}
     session.flush()
-    known = [by_sha[sha256] for sha256 in sorted(before)]
-    shown |= {
-        view.image.sha256: view for view in images.views(session, project, known, None, tags.names(session, project))
-    }
     return [
         Added(item.picture.source, status, shown[item.sha256] if status in (OK, DUPLICATE) else None)
         for item, status in outcomes
     ]
 
 
-def _carried(item: _Checked, tag_ids: Sequence[str]) -> set[str]:
-    return {*tag_ids, *item.picture.tag_ids, *(box.tag_id for box in item.picture.boxes)}
-
-
-def _image(project: Project, key_id: str | None, item: _Checked, *, tagged: bool) -> Image:
-    assert item.info is not None  # an item that is OK was checked
-    return Image(
-        id=item.id,
-        project_id=project.id,
-        sha256=item.sha256,
-        width=item.info.width,
-        height=item.info.height,
-        size=item.size,
-        format=item.info.format,
-        file_name=item.picture.file_name,
-        uploaded_by=key_id,
-        created=now(),
-        tagged=tagged,
-        since=project.revision,
-    )
-
-
-def _attach(
+def _insert(
     session: Session,
     project: Project,
-    image: Image,
-    item: _Checked,
+    key_id: str | None,
+    fresh: Mapping[str, _Checked],
     tag_ids: Sequence[str],
     metadata: Mapping[str, str],
-    tag_rows: dict[str, Tag],
-) -> ImageView:
-    """Give a new image its tags, regions and metadata, and say how it looks now."""
-    carried = list(dict.fromkeys([*tag_ids, *item.picture.tag_ids, *(box.tag_id for box in item.picture.boxes)]))
-    if carried:
-        project.tagged_count += 1
-    links = [images.link(session, project, image, tag_rows[tag_id]) for tag_id in carried]
-    rows = regions.place(session, project, image, item.picture.boxes, tag_rows, set(carried))
-    images.add_metadata(session, image, metadata)
-    return ImageView(
-        image,
-        [(link.tag_id, None, link.created) for link in links],
-        [images.region_view(row, None) for row in rows],
-        dict(metadata),
-    )
+    tag_rows: Mapping[str, Tag],
+) -> dict[str, ImageView]:
+    """Insert new images (by SHA-256) with what they carry, and say how each looks; one statement per table."""
+    if not fresh:
+        return {}
+    moment = now()
+    session.execute(insert(Image), [_row(project, key_id, item, moment, tag_ids) for item in fresh.values()])
+    ids = [item.id for item in fresh.values()]
+    images_by_sha = {image.sha256: image for image in session.scalars(select(Image).where(Image.id.in_(ids)))}
+    validity = {"project_id": project.id, "created": moment, "since": project.revision, "until": None}
+    links: list[dict[str, Any]] = []
+    boxes: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
+    shown: dict[str, ImageView] = {}
+    for sha256, item in fresh.items():
+        image = images_by_sha[sha256]
+        carried = _carried(item, tag_ids)
+        links += [{**validity, "image_seq": image.seq, "tag_id": tag_id} for tag_id in carried]
+        placed = [(new_id(), box) for box in item.picture.boxes]
+        boxes += [{**validity, "id": id, "image_seq": image.seq, **asdict(box)} for id, box in placed]
+        pairs += [
+            {"image_seq": image.seq, "project_id": project.id, "key": key, "value": value}
+            for key, value in metadata.items()
+        ]
+        shown[sha256] = ImageView(
+            image,
+            [(tag_id, None, moment) for tag_id in carried],
+            [RegionView(id=id, tag_name=None, created=moment, **asdict(box)) for id, box in placed],
+            dict(metadata),
+        )
+    for table, values in ((ImageTag, links), (Region, boxes), (ImageMetadata, pairs)):
+        if values:
+            session.execute(insert(table), values)
+    for tag_id, count in Counter(link["tag_id"] for link in links).items():
+        tag_rows[tag_id].image_count += count
+    project.image_count += len(fresh)
+    project.tagged_count += sum(1 for view in shown.values() if view.tags)
+    return shown
+
+
+def _carried(item: _Checked, tag_ids: Sequence[str]) -> list[str]:
+    """The tags an item brings, each once, in the order given."""
+    return list(dict.fromkeys([*tag_ids, *item.picture.tag_ids, *(box.tag_id for box in item.picture.boxes)]))
+
+
+def _row(
+    project: Project, key_id: str | None, item: _Checked, moment: datetime, tag_ids: Sequence[str]
+) -> dict[str, Any]:
+    assert item.info is not None  # an item that is OK was checked
+    return {
+        "id": item.id,
+        "project_id": project.id,
+        "sha256": item.sha256,
+        "width": item.info.width,
+        "height": item.info.height,
+        "size": item.size,
+        "format": item.info.format,
+        "file_name": item.picture.file_name,
+        "uploaded_by": key_id,
+        "created": moment,
+        "tagged": bool(_carried(item, tag_ids)),
+        "since": project.revision,
+        "until": None,
+    }
 
 
 def add_from_predictions(

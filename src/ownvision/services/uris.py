@@ -6,10 +6,12 @@
 
 import hmac
 import re
+import time
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from urllib.parse import parse_qs, quote, urlencode
+from datetime import UTC, datetime
+from functools import lru_cache
+from urllib.parse import parse_qs, quote
 
 from ownvision.errors import OwnVisionError
 from ownvision.services.components import Components
@@ -57,11 +59,15 @@ def sign(components: Components, base_url: str, path: str) -> str:
 
     The expiry is rounded up to the hour, so that the same address is given out for a while and browsers can cache.
     """
-    until = now() + timedelta(hours=components.settings.uri_hours)
-    expiry = (until.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    signature = components.keys.sign_uri(f"{path}\n{expiry}".encode())
-    query = urlencode({"sv": "2017-04-17", "sr": "b", "sig": signature, "se": expiry, "sp": "r"}, quote_via=quote)
-    return f"{(components.settings.public_url or base_url).rstrip('/')}{path}?{query}"
+    expiry = _rounded_up(int(time.time()) // 3600 + components.settings.uri_hours + 1)
+    signature = components.keys.sign_uri(f"{path}\n{expiry}".encode())  # URL-safe as it is
+    base = (components.settings.public_url or base_url).rstrip("/")
+    return f"{base}{path}?sv=2017-04-17&sr=b&sig={signature}&se={quote(expiry, safe='')}&sp=r"
+
+
+@lru_cache
+def _rounded_up(hour: int) -> str:
+    return datetime.fromtimestamp(3600 * hour, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def resolve(components: Components, path: str, query: str) -> Resource:

@@ -10,7 +10,7 @@ from pathlib import Path
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 
 
-def write_new(path: Path, data: bytes, *, durable: bool) -> None:
+def write_new(path: str | Path, data: bytes, *, durable: bool) -> None:
     """Write a file that is there whole or not at all, in a folder that exists; a taken name is never replaced.
 
     Args:
@@ -23,11 +23,11 @@ def write_new(path: Path, data: bytes, *, durable: bool) -> None:
         OSError: The folder is gone, or the disk is full; nothing of the file is left.
     """
     try:
-        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o600)
+        descriptor = os.open(os.path.dirname(path), os.O_TMPFILE | os.O_WRONLY, 0o600)
     except OSError as error:
-        if error.errno not in _UNSUPPORTED or not path.parent.is_dir():
+        if error.errno not in _UNSUPPORTED or not os.path.isdir(os.path.dirname(path)):
             raise
-        _write_hidden(path, data, durable=durable)
+        _write_hidden(Path(path), data, durable=durable)
         return
     try:
         _write_all(descriptor, data, durable=durable)

@@ -86,7 +86,7 @@ class KeyStore:
         """
         path = self._project_path(project_id)
         try:
-            found = path.stat()
+            found = os.stat(path)
         except FileNotFoundError:
             self._projects.pop(project_id, None)
             raise KeyMissing(f"The key of project {project_id} is gone.") from None

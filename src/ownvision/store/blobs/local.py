@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from ownvision.store.files import sync_folder, write_new
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _TRIES = 20
+# Names between slashes, none hidden: no key leads out of the folder.
+_KEY = re.compile(r"[^/.\\\0][^/\\\0]*(?:/[^/.\\\0][^/\\\0]*)*")
 
 
 class LocalBlobs:
@@ -23,14 +26,16 @@ class LocalBlobs:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._root = str(root)  # a batch makes many names, and `Path` is slow to make them
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def put_new(self, key: str, data: bytes, *, durable: bool = True) -> None:
         """See `BlobStore.put_new`."""
-        path = self._path(key)
+        path = self._name(key)
+        folder = os.path.dirname(path)
         for _ in range(_TRIES):
             try:
-                _make_folder(path.parent)
+                _make_folder(folder)
                 write_new(path, data, durable=durable)
                 break
             except FileExistsError:
@@ -40,7 +45,7 @@ class LocalBlobs:
         else:
             raise OSError(f"the folder of {key} is removed again and again")
         if durable:
-            self._sync_folders(path.parent)
+            self._sync_folders(Path(folder))
 
     def read(self, key: str) -> bytes:
         """See `BlobStore.read`."""
@@ -109,11 +114,14 @@ class LocalBlobs:
         finally:
             os.close(descriptor)
 
-    def _path(self, key: str) -> Path:
-        parts = key.rstrip("/").split("/")
-        if any(part == "" or part.startswith(".") or "\0" in part or "\\" in part for part in parts):
+    def _name(self, key: str) -> str:
+        key = key.rstrip("/")
+        if not _KEY.fullmatch(key):
             raise ValueError(f"{key!r} is no object key")
-        return self.root.joinpath(*parts)
+        return f"{self._root}/{key}"
+
+    def _path(self, key: str) -> Path:
+        return Path(self._name(key))
 
     def _sync_folders(self, folder: Path) -> None:
         for place in (folder, *folder.parents):
@@ -122,13 +130,13 @@ class LocalBlobs:
                 return
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: str) -> None:
     """Make a folder; nearly always its parent is there and it is not, which is then one call to the system."""
     try:
         os.mkdir(folder, 0o700)
     except FileExistsError:
         return
     except FileNotFoundError:
-        # A neighbour that removes the parents meanwhile makes Python say "exists" or "not found": the caller tries again.
+        # A neighbour that removes the parents meanwhile makes Python say "exists" or "not found": it is tried again.
         with contextlib.suppress(FileExistsError, FileNotFoundError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
