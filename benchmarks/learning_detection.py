@@ -8,7 +8,8 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +36,11 @@ def examples(folder: Path, numbers: range) -> list[detect.Example]:
             boxes = [[region[side] for side in ("left", "top", "width", "height")] for region in regions[name]]
             tags = [TAGS.index(region["tag"]) for region in regions[name]]
             key = hashlib.sha256(data).digest()
-            found.append(detect.Example(data, np.array(boxes, np.float32), np.array(tags), key))
+            found.append(detect.Example(partial(bytes, data), np.array(boxes, np.float32), np.array(tags), key))
     return found
 
 
-def predict(model: bytes, images: Sequence[bytes]) -> list[Detections]:
+def predict(model: bytes, images: Iterable[bytes]) -> list[Detections]:
     """As the service predicts."""
     loaded = inference.load(model)
     return [found for image in images if isinstance(found := loaded.predict(image), Detections)]
@@ -61,7 +62,7 @@ def run(folder: Path = DATA) -> bool:
         begun = time.perf_counter()
         fit = detect.fit(train, TAGS, predict=predict, seed=seed)
         seconds = time.perf_counter() - begun
-        found = predict(fit.model, [one.image for one in test])
+        found = predict(fit.model, [one.read() for one in test])
         held = [train[index] for index in fit.held_out]
         measured.append(
             [precision(found, test, 0.5), precision(found, test, 0.75), precision(fit.predictions, held, 0.5), seconds]

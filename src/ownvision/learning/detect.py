@@ -28,7 +28,7 @@ _KEPT = 1.25
 # ... as pixels up to so many bytes, beyond as JPEG.
 _KEPT_BYTES = 800_000_000
 
-Predict = Callable[[bytes, Sequence[bytes]], list[Detections]]
+Predict = Callable[[bytes, Iterable[bytes]], list[Detections]]
 
 
 class Cancelled(Exception):
@@ -40,13 +40,13 @@ class Example:
     """One image with its regions; without any it is background.
 
     Attributes:
-        image: An encoded file.
+        read: Gives the encoded file; called once for training, and once more for an image that is held out.
         boxes: float32 [K, 4] left, top, width, height, relative to the upright picture, 0 to 1.
         tags: int [K], positions in the list of tag ids.
         key: The image's SHA-256: decides order and hold-out.
     """
 
-    image: bytes
+    read: Callable[[], bytes]
     boxes: Floats
     tags: NDArray[np.int64]
     key: bytes
@@ -134,7 +134,7 @@ def fit(
 
     detect_train.advance(training, lambda i: pictures[learned[i]], len(learned), main, settle=False, stop=stop)
     positions = sorted(order[index] for index in held)
-    predictions = predict(model(), [examples[position].image for position in positions]) if held else []
+    predictions = predict(model(), (examples[position].read() for position in positions)) if held else []
     if settling:
         later = partial(stop, before=main)
         detect_train.advance(training, pictures.__getitem__, len(order), settling, settle=True, stop=later)
@@ -204,7 +204,7 @@ class _Pictures:
         self._boxes: list[Floats] = []
         self.tags: list[NDArray[np.int64]] = []
         for example in examples:
-            decoded = pixels.load(example.image, side, side)
+            decoded = pixels.load(example.read(), side, side)
             self._kept.append(decoded if raw else _jpeg(decoded))
             boxes = np.asarray(example.boxes, np.float32).reshape(-1, 4)
             self._boxes.append(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1).clip(0, 1))

@@ -5,8 +5,9 @@ together. If images were erased from all iterations meanwhile, what was computed
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,7 @@ def _detector(
 
     examples = [
         detect.Example(
-            image=_original(components, prefix),
+            read=partial(_original, components, prefix),
             boxes=np.array([box[1:] for box in image.boxes], np.float32).reshape(-1, 4),
             tags=np.array([box[0] for box in image.boxes], np.int64),
             key=bytes.fromhex(image.sha256),
@@ -183,7 +184,7 @@ def _detector(
     return Trained(fitted.model, scored)
 
 
-def _detect(model: bytes, images: Sequence[bytes]) -> list[Detections]:
+def _detect(model: bytes, images: Iterable[bytes]) -> list[Detections]:
     loaded = load(model)
     return [found for image in images if isinstance(found := loaded.predict(image), Detections)]
 
@@ -193,14 +194,6 @@ def _original(components: Components, prefix: str) -> bytes:
         return components.blobs.read(prefix + "original")
     except (BlobMissing, BlobDamaged):
         raise embedding.Unreadable(prefix) from None
-
-
-def _boxes(model: bytes, pictures: Sequence[bytes]) -> list[Detections]:
-    """What a detector's file says of pictures, exactly as it will be served."""
-    from ownvision import inference
-
-    loaded = inference.load(model)
-    return [found for picture in pictures if isinstance(found := loaded.predict(picture), Detections)]
 
 
 def _erased(session: Session, iteration_id: str) -> int:
