@@ -57,6 +57,7 @@ def serve(settings: Settings) -> None:
     )
     with worker(settings) if settings.worker else _nothing():
         _Server(config, app, settings).run()
+    app.state.meter.flush()
     app.state.components.database.close()
 
 

@@ -1,20 +1,19 @@
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
 from ownvision.learning.evaluate import Detections
-from ownvision.limits import TIERS
 from ownvision.services import iterations, predictions, projects
 from ownvision.services.components import Components
 from ownvision.store import ledger
-from ownvision.store.tables import Account, Iteration, IterationTag, Prediction, Project
+from ownvision.store.tables import Iteration, IterationTag, Prediction, Project
 from ownvision.store.tables.base import new_id, now
 from tests.services import trained as t
 
@@ -234,19 +233,3 @@ def test_nothing_is_kept_for_an_iteration_that_was_deleted_meanwhile(home: Home)
     with pytest.raises(OwnVisionError, match=r"^Invalid iteration$"):
         predictions.store(house, project.account_id, project, iteration, data, pixels.inspect(data), [], new_id(), None)
     assert not [key for key in t.files(house) if key.startswith(project.id) and "/predictions/" in key]
-
-
-def test_the_tier_s_predictions_per_month_are_counted(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TIERS, "F0", replace(TIERS["F0"], predictions_per_month=1))
-    with home.house.database.write() as session:
-        session.execute(update(Account).values(tier="F0"))
-    try:
-        home.store(0, 68)
-        with pytest.raises(OwnVisionError) as refusal:
-            home.store(0, 69)
-    finally:
-        with home.house.database.write() as session:
-            session.execute(update(Account).values(tier="Unlimited"))
-    assert refusal.value.code == "BadRequestExceededQuota"
-    with home.house.database.read() as session:
-        assert len(list(session.scalars(select(Prediction.id)))) == 1

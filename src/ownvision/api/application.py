@@ -14,6 +14,7 @@ from ownvision.api.training import account, domains, exports, images, iterations
 from ownvision.api.versions import PREDICTION, TRAINING, names
 from ownvision.limits import Limits
 from ownvision.services.components import Components
+from ownvision.services.usage import Meter
 
 _ROUTERS: tuple[APIRouter, ...] = (
     prediction.router,
@@ -47,6 +48,7 @@ def assemble(components: Components) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.rates = Rates()
     app.state.memo = Memo(components.database)
+    app.state.meter = Meter(components.database)
     app.state.draining = False
     errors.install(app)
     for router in _ROUTERS:

@@ -46,6 +46,7 @@ def published(
     )
     if DOMAINS[iteration.domain_id].type != kind:
         raise OwnVisionError("BadRequestOperationNotSupported", "Invalid project type for operation.")
+    call.meter.count(call.account_id, call.tier.predictions_per_month)
     return _predict(call, project, iteration, tags, data, store=store, application=application)
 
 

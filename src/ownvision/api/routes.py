@@ -22,6 +22,7 @@ from ownvision.api.wire import loads
 from ownvision.limits import TIERS, Limits, Tier
 from ownvision.services import uris
 from ownvision.services.components import Components
+from ownvision.services.usage import Meter
 from ownvision.store.database import Database
 
 
@@ -31,6 +32,7 @@ class Call:
 
     components: Components
     memo: Memo
+    meter: Meter
     caller: auth.Caller
     version: Version
     request_id: str
@@ -108,7 +110,13 @@ class _Guarded(Route):
                 _check_media(request)
                 request = _StrictRequest(request.scope, request.receive)
             request.state.call = Call(
-                components, memo, caller, version, request.state.request_id, str(request.base_url).rstrip("/")
+                components,
+                memo,
+                request.app.state.meter,
+                caller,
+                version,
+                request.state.request_id,
+                str(request.base_url).rstrip("/"),
             )
             return await handler(request)
 

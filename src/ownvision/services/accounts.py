@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
 from ownvision.limits import TIERS
+from ownvision.services import usage
 from ownvision.services.components import Components
 from ownvision.store.keys import KeyStore
-from ownvision.store.tables import Account, ApiKey, Iteration, Prediction, Project, Tag
+from ownvision.store.tables import Account, ApiKey, Iteration, Project, Tag
 from ownvision.store.tables.base import new_id, now
 
 KINDS = ("training", "prediction")
@@ -143,13 +144,7 @@ def info(session: Session, keys: KeyStore, account: Account) -> dict[str, Any]:
     projects = list(
         session.scalars(select(Project).where(Project.account_id == account.id).order_by(Project.created.desc()))
     )
-    month = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    predicted = session.scalar(
-        select(func.count())
-        .select_from(Prediction)
-        .join(Project, Project.id == Prediction.project_id)
-        .where(Project.account_id == account.id, Prediction.created >= month)
-    )
+    predicted = usage.predictions(session, account.id)
     iterations = _count_by_project(session, Iteration, account.id)
     tags = _count_by_project(session, Tag, account.id)
 
@@ -166,7 +161,7 @@ def info(session: Session, keys: KeyStore, account: Account) -> dict[str, Any]:
         "Quotas": {
             "Tier": account.tier,
             "Projects": quota(tier.projects, len(projects)),
-            "Predictions": quota(tier.predictions_per_month, predicted or 0),
+            "Predictions": quota(tier.predictions_per_month, predicted),
             "PerProject": [
                 {
                     "ProjectId": project.id,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
@@ -15,8 +15,7 @@ from ownvision.errors import OwnVisionError
 from ownvision.inference import Classification
 from ownvision.learning import pixels
 from ownvision.learning.evaluate import Detections
-from ownvision.limits import TIERS, Limits
-from ownvision.services import accounts
+from ownvision.limits import Limits
 from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL
 from ownvision.store import ledger
@@ -115,8 +114,6 @@ def store(
         OwnVisionError: BadRequestExceededQuota; NotFoundIteration, when it was deleted meanwhile: nothing is kept.
     """
     prefix = ledger.prediction_prefix(project.id, prediction_id)
-    with components.database.read() as session:
-        _check_quota(session, account_id)
     ledger.reserve(components.database, [(prefix, "prediction", account_id, project.id)])
     components.blobs.put_new(prefix + "original", data)
     with components.database.write() as session:
@@ -217,21 +214,6 @@ def _remove(session: Session, chosen: ColumnElement[bool]) -> int:
         ledger.doom(session, [ledger.prediction_prefix(project_id, id) for project_id, id in found])
         session.execute(sql_delete(Prediction).where(chosen).execution_options(synchronize_session=False))
     return len(found)
-
-
-def _check_quota(session: Session, account_id: str) -> None:
-    quota = TIERS[accounts.get(session, account_id).tier].predictions_per_month
-    if quota is None:
-        return
-    month = now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    made = session.scalar(
-        select(func.count())
-        .select_from(Prediction)
-        .join(Project, Project.id == Prediction.project_id)
-        .where(Project.account_id == account_id, Prediction.created >= month)
-    )
-    if (made or 0) >= quota:
-        raise OwnVisionError("BadRequestExceededQuota", f"This tier allows {quota} predictions per month.")
 
 
 def _conditions(project: Project, token: Mapping[str, Any], begun: datetime) -> list[ColumnElement[bool]]:

@@ -12,6 +12,7 @@ router = make_router(TRAINING, "/customvision/v1.2/Training", tag="account", ver
 @operation(router, "GET", "/account", models.Account)
 def get_account_info(call: TheCall) -> Json:
     """Get basic information about your account."""
+    call.meter.flush()
     with call.database.read() as session:
         account = accounts.get(session, call.account_id)
         return Json(accounts.info(session, call.components.keys, account))

@@ -8,6 +8,7 @@ from ownvision.store.tables.iteration import Export, Iteration, IterationTag, Li
 from ownvision.store.tables.job import Job
 from ownvision.store.tables.prediction import Prediction
 from ownvision.store.tables.project import Project, Tag
+from ownvision.store.tables.usage import Usage
 
 __all__ = [
     "Account",
@@ -27,4 +28,5 @@ __all__ = [
     "Region",
     "ScoredImage",
     "Tag",
+    "Usage",
 ]

@@ -51,6 +51,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("sha256", name=op.f("uq_api_keys_sha256")),
     )
     op.create_table(
+        "usage",
+        sa.Column("account_id", sa.String(length=36), nullable=False),
+        sa.Column("month", sa.String(length=7), nullable=False),
+        sa.Column("predictions", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_usage_account_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("account_id", "month", name=op.f("pk_usage")),
+    )
+    op.create_table(
         "projects",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("account_id", sa.String(length=36), nullable=False),
@@ -440,4 +448,5 @@ def downgrade() -> None:
         batch_op.drop_index("ix_blobs_project")
 
     op.drop_table("blobs")
+    op.drop_table("usage")
     op.drop_table("accounts")
