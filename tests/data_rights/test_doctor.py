@@ -43,7 +43,7 @@ def installation(tmp_path: Path) -> House:
 
 
 def _object(house: Components, prefix: str) -> Path:
-    return house.settings.data / "objects" / prefix / "original"
+    return house.settings.data / "objects" / (prefix + "original")
 
 
 def _flip(house: Components, project: Project, prefix: str) -> None:
@@ -104,7 +104,7 @@ def _file_in_the_root(house: Components, project: Project, prefix: str) -> None:
 
 
 def _foreign_file(house: Components, project: Project, prefix: str) -> None:
-    (_object(house, prefix).parent / "extra").write_bytes(b"never sealed")
+    _object(house, prefix).with_suffix(".extra").write_bytes(b"never sealed")
 
 
 def _empty_file(house: Components, project: Project, prefix: str) -> None:

@@ -26,6 +26,8 @@ from PIL import Image
 from ownvision.client.local import command, free_port
 
 KILLS = int(os.environ.get("OWNVISION_KILLS", "3"))
+# A project grows with every round: a new one keeps the rounds short.
+KILLS_PER_PROJECT = 10
 PREFIX = "/customvision/v3.4-preview/training"
 pytestmark = [pytest.mark.service, pytest.mark.timeout(60 + 30 * KILLS)]
 
@@ -69,6 +71,14 @@ class Installation:
                 pass
             time.sleep(0.05)
         raise AssertionError(f"not ready: {(self.data.parent / 'serve.log').read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        assert self.process.wait(40) == 0
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
 
     def worker(self) -> int | None:
         children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
@@ -164,9 +174,14 @@ def _check(http: httpx.Client, book: Book) -> None:
 
 def test_nothing_acknowledged_is_lost_and_nothing_is_left(installation: Installation) -> None:
     dice = random.Random(20261124)
+    for first in range(0, KILLS, KILLS_PER_PROJECT):
+        _one_project(installation, dice, range(first, min(first + KILLS_PER_PROJECT, KILLS)))
+
+
+def _one_project(installation: Installation, dice: random.Random, kills: range) -> None:
     with installation.http as http:
         book = _open_book(http)
-        for number in range(KILLS):
+        for number in kills:
             whom = "server" if number % 2 == 0 else "worker"
             killer = threading.Thread(target=_kill, args=(installation, dice, whom))
             killer.start()
@@ -181,18 +196,16 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_left(installation: Installa
                 installation.start()
             _check(http, book)
         _settled(http, book)
-        installation.process.terminate()
-        assert installation.process.wait(40) == 0
-        installation.start()  # the sweeper finishes what was doomed
-        _settled(http, book)
+        installation.restart()  # the sweeper finishes what was doomed
         _check(http, book)
-        installation.process.terminate()
-        assert installation.process.wait(40) == 0
+        installation.stop()
     examined = subprocess.run(
         command("doctor", "--data", str(installation.data)), capture_output=True, text=True, check=False
     )
     assert examined.returncode == 0, examined.stdout
     installation.start()
+    with installation.http as http:
+        http.delete(f"{PREFIX}/projects/{book.project}")
 
 
 def _settled(http: httpx.Client, book: Book) -> None:

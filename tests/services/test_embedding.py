@@ -27,7 +27,7 @@ def project(home: Components) -> Project:
 
 
 def embeddings(house: Components) -> int:
-    return len([key for key, _ in house.blobs.list() if "/embedding-" in key])
+    return len([key for key, _ in house.blobs.list() if ".embedding-" in key])
 
 
 def test_uploads_are_embedded_by_one_job_and_training_makes_what_is_missing(home: Components, project: Project) -> None:
@@ -53,7 +53,7 @@ def test_uploads_are_embedded_by_one_job_and_training_makes_what_is_missing(home
         embedding.ensure_embedding(session, locked)
     t.work(home)
     assert embeddings(home) == 22
-    names = {key.rpartition("/")[2] for key, _ in home.blobs.list() if "/embedding-" in key}
+    names = {key.partition(".")[2] for key, _ in home.blobs.list() if ".embedding-" in key}
     assert names == {f"embedding-{backbone.version}" for backbone in BACKBONES.values()}
 
 

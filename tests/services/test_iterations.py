@@ -9,6 +9,7 @@ from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
 from ownvision.services import exports, images, iterations, predictions, projects
 from ownvision.services.components import Components
+from ownvision.store import ledger
 from ownvision.store.tables import Account, Image, ImageTag, Iteration, IterationTag, Prediction, Project, ScoredImage
 from tests.services import trained as t
 
@@ -185,7 +186,7 @@ def test_what_only_a_deleted_iteration_covered_goes_with_it(
     t.work(home)
     before = t.files(home)
     theirs = {key for key in before if first.id in key or "/exports/" in key or any(id in key for id in gone)}
-    assert {key.rpartition("/")[2].partition("-")[0] for key in theirs} == {
+    assert {key.removeprefix(ledger.prefix_of(key)).partition("-")[0] for key in theirs} == {
         "original",
         "embedding",
         "model.onnx",

@@ -65,6 +65,19 @@ def test_what_lies_below_a_prefix_is_listed_and_deleted(blobs: BlobStore, store:
     assert list((store.folder / "objects").iterdir()) == []  # nor an empty folder
 
 
+def test_a_prefix_that_ends_in_a_dot_stands_for_the_files_of_one_owner(blobs: BlobStore, store: Store) -> None:
+    names = [f"{PROJECT}/images/ab/{name}" for name in ("abc.original", "abc.thumbnail", "abcd.original")]
+    for name in names:
+        blobs.put_new(name, b"bytes", durable=False)
+    (store.folder / "objects" / PROJECT / "images" / "ab" / ".abc.original.00").touch()  # of a writer that was killed
+    blobs.delete_prefix(f"{PROJECT}/images/ab/abc.")
+    assert [key for key, _ in blobs.list()] == names[2:]
+    assert [key for key, _ in blobs.list(f"{PROJECT}/images/ab/abcd.")] == names[2:]
+    blobs.delete_prefix(f"{PROJECT}/images/ab/abc.")  # again: no error
+    blobs.delete_prefix(f"{PROJECT}/images/ab/abcd.")
+    assert list((store.folder / "objects").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "key", ["", "/etc/passwd", "../x", f"{PROJECT}/../x", f"{PROJECT}//x", "a/./x", "a/b\0", "a\\b", "a/.hidden"]
 )

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from ownvision.errors import OwnVisionError
 from ownvision.store import ledger
 from ownvision.store.tables import Blob
-from ownvision.store.tables.base import now
+from ownvision.store.tables.base import new_id, now
 from tests.store.conftest import ACCOUNT, PROJECT, Store
 
 PREFIX = ledger.image_prefix(PROJECT, "abcd")
@@ -106,14 +106,13 @@ def test_one_prefix_that_can_not_be_removed_does_not_hold_up_the_others(
 ) -> None:
     _live(store, OTHER)
     _reserve(store, PREFIX)
-    path = store.local.root / PREFIX.rstrip("/")
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"a file where a folder should be")
+    path = store.local.root / (PREFIX + "original")
+    path.mkdir(parents=True)  # a folder where a file should be
     _doom(store, PREFIX, OTHER)
     with caplog.at_level(logging.CRITICAL, logger="ownvision.store"):
         assert ledger.sweep(store.database, store.local) == 1
     assert _states(store) == {PREFIX: "doomed", OTHER: "gone"}
-    path.unlink()
+    path.rmdir()
     assert ledger.sweep(store.database, store.local) == 1
     assert _states(store) == {PREFIX: "gone", OTHER: "gone"}
 
@@ -132,4 +131,17 @@ def test_the_prefixes_of_one_project_do_not_overlap(tmp_path: Path) -> None:
         for make in (ledger.image_prefix, ledger.prediction_prefix, ledger.iteration_prefix, ledger.export_prefix)
     ]
     assert len(set(made)) == 4
-    assert all(prefix.startswith(f"{PROJECT}/") and prefix.endswith(f"/{id}/") for prefix in made)
+    assert all(prefix.startswith(f"{PROJECT}/") and prefix[:-1].endswith(f"/{id}") for prefix in made)
+
+
+@pytest.mark.parametrize("make", [ledger.image_prefix, ledger.prediction_prefix, ledger.iteration_prefix])
+@pytest.mark.parametrize("name", ["original", "model.onnx", "embedding-efficientnet_lite0-12345678-f2-p1"])
+def test_an_object_s_key_tells_its_prefix(make: Callable[[str, str], str], name: str) -> None:
+    prefix = make(PROJECT, new_id())
+    assert ledger.prefix_of(prefix + name) == prefix
+
+
+def test_ids_of_images_share_folders_and_are_all_different() -> None:
+    ids = [ledger.new_image_id() for _ in range(1_000)]
+    assert len(set(ids)) == 1_000
+    assert 4 <= len({id[:8] for id in ids}) <= 5

@@ -149,15 +149,16 @@ def _owners(session: Session) -> Iterator[Finding]:
 def _files(components: Components) -> Iterator[Finding]:
     """Every file against the ledger and its seal, then every live row of the ledger against its file."""
     for key, _ in components.blobs.list():
-        prefix, slash, name = key.rpartition("/")
+        prefix = ledger.prefix_of(key)
+        name = key.removeprefix(prefix)
         # Asked after the file was seen: its row is committed before it, so a service at work causes no false alarm.
-        state, sha256 = _ledger(components, prefix + slash, name)
+        state, sha256 = _ledger(components, prefix, name)
         if state is None:
             if components.blobs.exists(key):
                 yield Finding("file without row", key, "No row of the ledger owns this file.")
         elif state == ledger.LIVE:  # others are being written, or about to be removed
             wrong = _wrong_with(components, key, sha256)
-            if wrong and _ledger(components, prefix + slash, name)[0] == ledger.LIVE:
+            if wrong and _ledger(components, prefix, name)[0] == ledger.LIVE:
                 yield Finding("damaged", key, wrong)
     with components.database.read() as session:
         live = session.execute(select(Blob.prefix, Blob.kind).where(Blob.state == ledger.LIVE)).all()
@@ -173,7 +174,7 @@ def _ledger(components: Components, prefix: str, name: str) -> tuple[str | None,
         blob = session.get(Blob, prefix)
         if blob is None:
             return None, None
-        id = prefix.split("/")[-2]
+        id = prefix.rstrip("./").rpartition("/")[2]
         if name != "original":
             return blob.state, None
         table = Image if blob.kind == "image" else Prediction

@@ -12,8 +12,8 @@ from ownvision.services.components import Components, open_components
 from ownvision.settings import Settings
 
 log = logging.getLogger("ownvision.jobs")
-# Requests come first, then the training that somebody waits for; embedding takes what nobody else wants.
-_NICE = {"train": 5, "export": 10, "embed": 19}
+# Requests come first, then the training that somebody waits for.
+_NICE = {"train": 5, "export": 10, "embed": 10}
 
 
 def run(components: Components, claim: rows.Claim) -> None:

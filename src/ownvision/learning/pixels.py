@@ -179,6 +179,8 @@ def _info(image: Image.Image) -> ImageInfo:
 
 
 def _quarter_turned(image: Image.Image) -> bool:
+    if image.format == "JPEG" and "exif" not in image.info and "xmp" not in image.info:
+        return False  # what looking for an orientation would find, without building anything
     try:
         return image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
     except Exception:  # damaged EXIF says nothing about the orientation

@@ -3,6 +3,7 @@
 They lie under their image's prefix as float16, encrypted like it and gone with it, named by backbone and preprocessing.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from ownvision.domains import DOMAINS
 from ownvision.jobs import rows
+from ownvision.jobs.leisure import leisure
 from ownvision.learning import pixels
 from ownvision.learning.backbones import BACKBONES
 from ownvision.services import outputs, projects
@@ -29,6 +31,7 @@ _LOW_PRIORITY = 10
 # Originals of one step lie in memory together: 16 of 6 MB at most.
 _CHUNK = 16
 _PAGE = 1_024
+_BEAT_SECONDS = 0.5  # between looks at whether the job is still wanted
 _ABSENT = (BlobMissing, BlobDamaged, KeyMissing)
 
 
@@ -41,7 +44,7 @@ class Unreadable(Exception):
 
     def __init__(self, prefix: str) -> None:
         super().__init__(prefix)
-        self.image_id = prefix.rstrip("/").rpartition("/")[2]
+        self.image_id = prefix.rstrip("./").rpartition("/")[2]
 
 
 def ensure_embedding(session: Session, project: Project) -> None:
@@ -67,7 +70,8 @@ def embed(components: Components, claim: rows.Claim) -> None:
         rows.Stale, rows.Cancelled: As `rows.heartbeat`.
     """
     backbone, through = _beginning(components, claim)
-    maker = _Maker(components, backbone)
+    maker = _Maker(components, backbone, threads=1)
+    beat = 0.0
     while True:
         with components.database.read() as session:
             found = _beyond(session, claim.project_id, through, _PAGE)
@@ -77,10 +81,13 @@ def embed(components: Components, claim: rows.Claim) -> None:
             continue
         missing = maker.missing([ledger.image_prefix(claim.project_id, image_id) for _, image_id in found])
         for start in range(0, len(missing), _CHUNK):
-            maker.make(missing[start : start + _CHUNK])
-            rows.heartbeat(components.database, claim, None, components.settings.job_lease)
-            if _made_way(components, claim, backbone, through):
-                return
+            with leisure():
+                maker.make(missing[start : start + _CHUNK])
+            if time.monotonic() - beat > _BEAT_SECONDS:
+                beat = time.monotonic()
+                rows.heartbeat(components.database, claim, None, components.settings.job_lease)
+                if _made_way(components, claim, backbone, through):
+                    return
         through = found[-1][0]
 
 
@@ -95,7 +102,7 @@ def gather(
     Raises:
         Unreadable: One can't be had.
     """
-    maker = _Maker(components, backbone)
+    maker = _Maker(components, backbone, components.settings.threads)
     missing = maker.missing(prefixes)
     # From the end: the embed job, if it runs at the same time, comes from the beginning.
     for start in range(0, len(missing), _CHUNK):
@@ -115,10 +122,11 @@ def gather(
 class _Maker:
     """Makes and stores embeddings by one backbone; its network is loaded only when there is something to make."""
 
-    def __init__(self, components: Components, backbone: str) -> None:
+    def __init__(self, components: Components, backbone: str, threads: int) -> None:
         self.name = f"embedding-{BACKBONES[backbone].version}"
         self._components = components
         self._backbone = backbone
+        self._threads = threads
         self._embed: Callable[[Sequence[bytes]], NDArray[np.float32]] | None = None
 
     def missing(self, prefixes: Sequence[str]) -> list[str]:
@@ -145,7 +153,7 @@ class _Maker:
         if self._embed is None:
             from ownvision.learning.classify import Embedder
 
-            self._embed = Embedder(self._backbone, self._components.settings.threads)
+            self._embed = Embedder(self._backbone, self._threads)
         try:
             vectors = self._embed([data for _, data in originals]).astype("<f2")
         except pixels.BadImage:

@@ -35,7 +35,8 @@ _STATUS_BY_REASON = {
     "aspect": "ErrorImageDimensions",
 }
 # Decoding, hashing and sealing release the interpreter lock: as many at once as there are cores.
-_POOL = ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="intake")
+_THREADS = os.cpu_count() or 2
+_POOL = ThreadPoolExecutor(_THREADS, thread_name_prefix="intake")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ def add_images(
     with components.database.read() as session:
         project = projects.get(session, account_id, project_id)
         known = _check_batch(session, project, pictures, tag_ids, metadata or {}, limits)
-    checked = [_Checked(picture, new_id(), _status(picture, tag_ids, known, limits)) for picture in pictures]
+    checked = [
+        _Checked(picture, ledger.new_image_id(), _status(picture, tag_ids, known, limits)) for picture in pictures
+    ]
     stored = _stored(components, account_id, project_id, checked)
     with components.database.write() as session:
         return _record(session, account_id, project_id, key_id, stored, tag_ids, metadata or {})
@@ -168,14 +171,17 @@ def _stored(components: Components, account_id: str, project_id: str, checked: S
         return list(checked)
     reserved: Future[None] = Future()
     # Decoding begins while the prefixes are reserved; no byte is written before they are.
-    results = _POOL.map(lambda item: _store(components, project_id, item, reserved), waiting)
+    results = _POOL.map(
+        lambda part: [_store(components, project_id, item, reserved) for item in part],
+        [waiting[start::_THREADS] for start in range(_THREADS)],
+    )
     try:
         prefixes = [ledger.image_prefix(project_id, item.id) for item in waiting]
         ledger.reserve(components.database, [(prefix, "image", account_id, project_id) for prefix in prefixes])
         reserved.set_result(None)
     except BaseException as error:
         reserved.set_exception(error)
-    written = {item.id: item for item in results}
+    written = {item.id: item for part in results for item in part}
     components.blobs.sync()
     return [written.get(item.id, item) for item in checked]
 
@@ -362,7 +368,9 @@ def add_from_predictions(
         known = _check_batch(session, project, pictures, tag_ids, metadata or {}, limits)
     checked = [
         _Checked(
-            picture, picture.source if picture.status == OK else new_id(), _status(picture, tag_ids, known, limits)
+            picture,
+            picture.source if picture.status == OK else ledger.new_image_id(),
+            _status(picture, tag_ids, known, limits),
         )
         for picture in pictures
     ]

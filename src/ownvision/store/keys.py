@@ -42,6 +42,7 @@ class KeyStore:
         for part in (folder, folder / "accounts", folder / "projects"):
             part.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = threading.Lock()
+        self._projects_folder = str(folder / "projects")
         self._projects: dict[str, tuple[tuple[int, int], bytes]] = {}
         path = folder / "installation.key"
         if not path.exists():
@@ -84,7 +85,7 @@ class KeyStore:
         Raises:
             KeyMissing: It was destroyed, here or by another process, or can't be unwrapped.
         """
-        path = self._project_path(project_id)
+        path = f"{self._projects_folder}/{project_id}.key"  # asked for every object: no `Path`
         try:
             found = os.stat(path)
         except FileNotFoundError:
@@ -94,7 +95,7 @@ class KeyStore:
         cached = self._projects.get(project_id)
         if cached is not None and cached[0] == seen:
             return cached[1]
-        account_id, _, wrapped = _read(path).partition(b"\n")
+        account_id, _, wrapped = _read(Path(path)).partition(b"\n")
         key = _unwrap(self.account_key(account_id.decode()), wrapped, f"project {project_id}")
         self._projects[project_id] = (seen, key)
         return key

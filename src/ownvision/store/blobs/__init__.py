@@ -51,10 +51,10 @@ class BlobStore(Protocol):
         """Whether there is an object of that key."""
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Keys and sizes as stored, below a prefix that is empty or ends in a slash, in order."""
+        """Keys and sizes as stored, whose key begins with a prefix: empty, or ending in a slash or a dot."""
 
     def delete_prefix(self, prefix: str) -> None:
-        """Remove everything below a prefix that ends in a slash; nothing there is no error."""
+        """Remove everything whose key begins with a prefix ending in a slash or a dot; nothing there is no error."""
 
     def sync(self) -> None:
         """Make all puts so far durable."""

@@ -5,7 +5,7 @@ import ctypes
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ownvision.store.blobs import BlobExists, BlobMissing
@@ -81,8 +81,12 @@ class LocalBlobs:
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """See `BlobStore.list`."""
-        folder = self._path(prefix) if prefix else self.root
-        for place, folders, files in os.walk(folder):
+        if prefix.endswith("."):
+            path = self._path(prefix)
+            places: Iterable[tuple[str, list[str], list[str]]] = [(str(path.parent), [], _beginning(path))]
+        else:
+            places = os.walk(self._path(prefix) if prefix else self.root)
+        for place, folders, files in places:
             folders.sort()
             for name in sorted(files):
                 path = Path(place) / name
@@ -92,9 +96,14 @@ class LocalBlobs:
     def delete_prefix(self, prefix: str) -> None:
         """See `BlobStore.delete_prefix`; folders left empty go too."""
         folder = self._path(prefix)
-        shutil.rmtree(folder, ignore_errors=True)
-        if folder.exists():  # something could not be removed: say so instead of calling it gone
-            shutil.rmtree(folder)
+        if prefix.endswith("."):
+            for name in _beginning(self._path(prefix)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(folder.parent / name)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():  # something could not be removed: say so instead of calling it gone
+                shutil.rmtree(folder)
         for parent in folder.parents:
             if parent == self.root:
                 return
@@ -140,3 +149,11 @@ def _make_folder(folder: str) -> None:
         # A neighbour that removes the parents meanwhile makes Python say "exists" or "not found": it is tried again.
         with contextlib.suppress(FileExistsError, FileNotFoundError):
             os.makedirs(folder, mode=0o700, exist_ok=True)
+
+
+def _beginning(path: Path) -> list[str]:
+    """Names of the files beside `path` that begin with its name, those that are not yet whole included."""
+    try:
+        return [name for name in os.listdir(path.parent) if name.removeprefix(".").startswith(path.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
