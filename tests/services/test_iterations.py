@@ -13,6 +13,8 @@ from ownvision.store import ledger
 from ownvision.store.tables import Account, Image, ImageTag, Iteration, IterationTag, Prediction, Project, ScoredImage
 from tests.services import trained as t
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Components]:

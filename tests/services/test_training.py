@@ -22,6 +22,9 @@ from ownvision.store.blobs.sealed import SealedBlobs
 from ownvision.store.tables import Blob, Iteration, IterationTag, Job, Lineage, Project, ScoredImage
 from tests.services import trained as t
 
+# Real trainings, one after the other: left to `make test`.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Components]:

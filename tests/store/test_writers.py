@@ -20,6 +20,8 @@ from ownvision.store.migrations import newest
 from ownvision.store.tables import Account, Blob, Project
 from tests.store.conftest import ACCOUNT, PROJECT, Store
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_write_inside_a_write_is_refused_instead_of_waiting_for_ever(store: Store) -> None:
     with store.database.write(), pytest.raises(RuntimeError, match="outer session"), store.database.write():
