@@ -10,6 +10,9 @@ import pytest
 
 from ownvision.client import Service
 from ownvision.client.local import Running, command
+from ownvision.services import accounts
+from ownvision.services.components import open_components
+from ownvision.settings import Settings
 from tests.sdk.conftest import SHAPES, scene
 
 
@@ -50,6 +53,32 @@ def test_what_can_not_be_done_is_said_in_a_sentence(arguments: tuple[str, ...], 
 def test_a_mistyped_folder_does_not_become_an_installation(tmp_path: Path) -> None:
     refusal("account", "show", "--data", str(tmp_path / "typo"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Path:
+    """A data folder with an account, as the first start makes it."""
+    components = open_components(Settings(data=tmp_path))
+    components.database.migrate()
+    accounts.first_start(components)
+    components.database.close()
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", ["doctor", "account"])
+def test_a_database_that_can_not_be_read_is_said_in_a_sentence(installation: Path, command: str) -> None:
+    (installation / "ownvision.db").write_bytes(b"no database" * 1000)
+    arguments = {"doctor": ("doctor",), "account": ("account", "show")}[command]
+    said = refusal(*arguments, "--data", str(installation))
+    assert said == "ownvision: The database can not be read: file is not a database."
+
+
+@pytest.mark.parametrize(("key", "sentence"), [(b"x" * 32, "was sealed with another key"), (b"", "must hold 32 bytes")])
+def test_a_wrong_key_is_said_in_a_sentence(installation: Path, key: bytes, sentence: str) -> None:
+    (installation / "keys" / "installation.key").write_bytes(key)
+    said = refusal("account", "show", "--data", str(installation))
+    assert said.startswith("ownvision: A key can not be read: ")
+    assert sentence in said
 
 
 @pytest.fixture

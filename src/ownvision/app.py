@@ -57,8 +57,10 @@ def serve(settings: Settings) -> None:
     )
     with worker(settings) if settings.worker else _nothing():
         _Server(config, app, settings).run()
-    app.state.meter.flush()
-    app.state.components.database.close()
+    try:
+        app.state.meter.close()
+    finally:
+        app.state.components.database.close()
 
 
 class _Server(uvicorn.Server):

@@ -190,8 +190,25 @@ def main() -> None:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(f"{error.strerror or error}{where}.")
-    except sqlite3.Error as error:
-        _fail(f"The database can not be read: {error}.")
+    except Exception as error:
+        sentence = _of_store(error)
+        if sentence is None:
+            raise
+        _fail(sentence)
+
+
+def _of_store(error: Exception) -> str | None:
+    """What to say when the store can't be read; None for any other error."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from ownvision.store.keys import KeyMissing
+
+    if isinstance(error, KeyMissing):
+        return f"A key can not be read: {error}"
+    if isinstance(error, sqlite3.Error | SQLAlchemyError):
+        # The driver's own words: SQLAlchemy adds the statement and its values, on lines of their own.
+        return f"The database can not be read: {str(getattr(error, 'orig', None) or error).splitlines()[0]}."
+    return None
 
 
 def _fail(sentence: str) -> None:

@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     url_timeout: float = Field(20.0, gt=0, description="Seconds to fetch one image by URL")
     min_free_bytes: int = Field(256 * 2**20, ge=0, description="Free space below which uploads are refused")
     body_timeout: float = Field(60.0, gt=0, description="Seconds without a byte after which a request body is given up")
+    body_rate: int = Field(
+        4096, ge=0, description="Bytes per second that a request body must bring, on average after `BODY_TIMEOUT`"
+    )
     job_lease: float = Field(20.0, gt=0, description="Seconds a worker may be silent before its job is taken up again")
     threads: int = Field(0, ge=0, description="Threads of one model; 0: as many as there are cores")
     models_cached: int = Field(8, ge=1, description="Published models kept in memory")

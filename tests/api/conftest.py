@@ -64,6 +64,7 @@ def running(folder: Path, **options: Any) -> Iterator[Service]:
         if settings.worker:
             stack.enter_context(service.worker(settings))
         stack.callback(components.database.close)
+        stack.callback(app.state.meter.close)
         stack.callback(thread.join)
         stack.callback(setattr, server, "should_exit", True)
         yield Service(

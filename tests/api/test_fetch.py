@@ -6,11 +6,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from ownvision.api import fetch
+from ownvision.limits import Limits
 from tests.api.conftest import Service, jpeg, running, upload
 
 
@@ -35,6 +37,14 @@ from tests.api.conftest import Service, jpeg, running, upload
         ("::ffff:127.0.0.1", True),
         ("::ffff:8.8.8.8", False),
         ("64:ff9b::7f00:1", True),
+        ("64:ff9b::808:808", False),
+        ("64:ff9b:1::808:808", True),
+        ("::7f00:1", True),
+        ("::a01:203", True),
+        ("::ffff:0:7f00:1", True),
+        ("fec0::1", True),
+        ("feff::1", True),
+        ("4000::1", True),
         ("2002:7f00:1::", True),
         ("ff02::1", True),
     ],
@@ -53,6 +63,8 @@ def test_a_network_that_is_allowed_is_not_refused() -> None:
 class _Site(http.server.BaseHTTPRequestHandler):
     """Pictures, and ways to lead astray."""
 
+    asked, left = threading.Event(), threading.Event()  # for the slow one, and of its caller
+
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path.startswith("/to/"):
@@ -65,6 +77,15 @@ class _Site(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", "/loop")
             self.end_headers()
             return
+        if path == "/slow":
+            self.asked.set()
+            self.connection.settimeout(20)
+            with suppress(OSError):
+                if self.rfile.read(1) == b"":
+                    self.left.set()
+            return
+        if path == "/large" and "?" in self.path:
+            self.asked.wait(20)
         self.send_response(404 if path == "/missing" else 200)
         self.end_headers()
         data = jpeg(77) + (bytes(7_000_000) if path == "/large" else b"")
@@ -132,6 +153,15 @@ def test_pictures_come_by_url_and_redirects_are_followed(allowing: tuple[Service
         "no url",
         "http://",
         "http://127.0.0.1:99999/",
+        "http://example.com:abc/x.png",
+        "http://example.com/\u0001x.png",
+        "http://exa\u0000mple.com/",
+        "http://example.com/" + "x" * 70_000,
+        "http://[::1",
+        "http://[v1.x]/",
+        "http://" + "a" * 300 + ".com/",
+        "http://é..com/",
+        "http://xn--/",
         "",
     ],
 )
@@ -142,7 +172,7 @@ def test_neither_a_url_nor_a_redirect_leads_inside(allowing: tuple[Service, str]
         assert _statuses(client, project, target, f"{site}/to/x?{target}")[0] == "ErrorSource"
         answer = client.post(f"/projects/{project}/quicktest/url", json={"url": target})
         assert (answer.status_code, answer.json()["code"]) == (400, "BadRequestImageUrl")
-        if target:
+        if target.isprintable() and 0 < len(target) < 1_000:  # what can stand in a header
             assert _statuses(client, project, f"{site}/to/x?{target}") == ["ErrorSource"]
 
 
@@ -161,6 +191,33 @@ def test_the_services_own_addresses_are_read_without_a_call(api: Service, client
     assert _statuses(client, other, broken, f"{api.url}/health/live") == ["ErrorSource", "ErrorSource"]
     client.delete(f"/projects/{project}/images", params={"imageIds": image["id"]})
     assert _statuses(client, other, image["originalImageUri"]) == ["ErrorSource"]
+
+
+def test_a_damaged_picture_fails_alone(tmp_path: Path) -> None:
+    with running(tmp_path) as service, service.client() as client:
+        project, other = (client.post("/projects", params={"name": name}).json()["id"] for name in "ab")
+        image = upload(client, project, 5)
+        (file,) = (tmp_path / "objects").rglob(f"*{image['id']}*original")
+        good = upload(client, project, 6)
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+        assert _statuses(client, other, image["originalImageUri"], good["originalImageUri"]) == ["ErrorSource", "OK"]
+        answer = client.post(f"/projects/{other}/quicktest/url", json={"url": image["originalImageUri"]})
+        assert (answer.status_code, answer.json()["code"]) == (400, "BadRequestImageUrl")
+
+
+def test_when_one_fetch_ends_a_batch_the_others_end_too(tmp_path: Path) -> None:
+    limits = Limits(training_image_bytes=8_000_000)
+    options: dict[str, Any] = {"url_allow": ["127.0.0.1/32"], "limits": limits, "url_timeout": 60}
+    with running(tmp_path / "data", **options) as service, service.client() as client, _site() as site:
+        project = client.post("/projects", params={"name": "a"}).json()["id"]
+        # Where the spool's file can't be made, the second large picture has no room.
+        no_folder = tmp_path / "file"
+        no_folder.touch()
+        service.components.settings.data = no_folder
+        urls = [f"{site}/slow", f"{site}/large?1", f"{site}/large?2"]
+        body = {"images": [{"url": url} for url in urls]}
+        assert client.post(f"/projects/{project}/images/urls", json=body).status_code == 507
+        assert _Site.left.wait(20)
 
 
 def test_addresses_given_out_are_public_and_read_as_our_own(tmp_path: Path) -> None:

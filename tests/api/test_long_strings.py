@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ownvision.api import long_strings
 from ownvision.api.long_strings import SHORT, LongStrings, unescaped
 
 CAP = 3 * SHORT
@@ -62,6 +61,16 @@ def test_a_text_that_grows_without_long_strings_is_refused_early() -> None:
     assert not scan.feed(b'["a",' * 200)
 
 
-@pytest.mark.parametrize("value", ["plain", long_strings._MARK, f"{long_strings._MARK}7", f"{long_strings._MARK}x"])
+@pytest.mark.parametrize("value", ["plain", "{}", "{}7", "{}x", "{}²", "{}-0", "{}" + "9" * 5_000])
 def test_a_string_that_only_looks_like_a_marker_stands_for_nothing(value: str) -> None:
-    assert _scan().taken(value) == (False, None)
+    scan = _scan()
+    assert scan.taken(value.format(scan.mark)) == (False, None)
+
+
+def test_a_marker_can_not_be_foreseen() -> None:
+    long = json.dumps("x" * (SHORT + 1)).encode()
+    scans = [_scan(), _scan()]
+    for scan in scans:
+        scan.feed(long)
+    assert scans[0].text() != scans[1].text()
+    assert scans[1].taken(json.loads(scans[0].text())) == (False, None)

@@ -1,13 +1,18 @@
 """The training API's operations on projects, tags, images and regions, over HTTP."""
 
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.conftest import Service, jpeg, new_tag, upload
+from ownvision.limits import Limits
+from tests.api.conftest import Service, jpeg, new_tag, running, upload
+
+NOBODY = "ffffffff-ffff-4fff-8fff-ffffffffffff"
 
 
 def test_a_taken_name_gets_a_number(client: httpx.Client) -> None:
@@ -209,6 +214,67 @@ def test_predictions_and_iterations_of_a_fresh_project_are_empty(client: httpx.C
     assert refused.json()["code"] == "BadRequestMultiLabelClassificationTrainingValidationFailed"
     refused = client.post(f"/projects/{project}/quicktest/image", content=jpeg(1))
     assert (refused.status_code, refused.json()["code"]) == (404, "NotFoundProjectDefaultIteration")
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"orderBy": "Random"}, "BadRequestPredictionInvalidQueryParameters"),
+        ({"tags": [{"id": NOBODY, "minThreshold": float("nan")}]}, "BadRequest"),
+        ({"tags": [{"id": NOBODY, "maxThreshold": float("inf")}]}, "BadRequest"),
+        ({"tags": [{"id": NOBODY, "maxThreshold": 1e300}]}, "BadRequest"),
+        ({"tags": [{"id": NOBODY, "minThreshold": -0.1}]}, "BadRequest"),
+    ],
+)
+def test_a_query_of_predictions_has_its_bounds(
+    client: httpx.Client, project: str, query: dict[str, Any], code: str
+) -> None:
+    answer = client.post(f"/projects/{project}/predictions/query", content=json.dumps(query))
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+
+
+@pytest.mark.parametrize("order", ["newest", "OLDEST", "Suggested", "", None])
+def test_predictions_come_in_any_order_there_is(client: httpx.Client, project: str, order: str | None) -> None:
+    tags = [{"id": NOBODY, "minThreshold": 0, "maxThreshold": 1}]
+    query = {"orderBy": order, "tags": tags}
+    assert client.post(f"/projects/{project}/predictions/query", json=query).status_code == 200
+
+
+def test_the_largest_page_of_predictions_is_the_installation_s(tmp_path: Path) -> None:
+    with running(tmp_path, limits=Limits(page=300, query_tags=1)) as service, service.client() as client:
+        path = f"/projects/{client.post('/projects', params={'name': 'a'}).json()['id']}/predictions/query"
+        assert client.post(path, json={"maxCount": 300}).status_code == 200
+        assert client.post(path, json={"maxCount": 301}).json()["code"] == "BadRequestPredictionResultsExceededCount"
+        tags = [{"id": NOBODY}] * 2
+        assert client.post(path, json={"tags": tags}).json()["code"] == "BadRequestPredictionTagsExceededCount"
+
+
+def test_ids_of_predictions_that_do_not_exist_are_not_noted_as_erased(
+    api: Service, client: httpx.Client, project: str
+) -> None:
+    assert client.delete(f"/projects/{project}/predictions", params={"ids": NOBODY}).status_code == 204
+    assert ("prediction", NOBODY) not in api.components.keys.erased()
+
+
+def test_images_are_noted_as_erased_only_once_they_are(api: Service, client: httpx.Client, project: str) -> None:
+    image = upload(client, project, 1)["id"]
+    client.delete(f"/projects/{project}/images", params={"imageIds": image, "allIterations": "true"})
+    assert ("image", image) not in api.components.keys.erased()  # its bytes are there until the worker sweeps
+
+
+def test_cancelling_a_job_that_has_ended_leaves_the_next_one_alone(
+    api: Service, client: httpx.Client, project: str
+) -> None:
+    def jobs() -> dict[str, str]:
+        shown = client.get(f"{api.url}/api/projects/{project}/jobs").json()
+        return {job["id"]: job["state"] for job in shown}
+
+    upload(client, project, 1)
+    (first,) = jobs()
+    assert client.post(f"{api.url}/api/jobs/{first}/cancel").json()["state"] == "cancelled"
+    upload(client, project, 2)
+    assert client.post(f"{api.url}/api/jobs/{first}/cancel").json()["state"] == "cancelled"
+    assert sorted(jobs().values()) == ["cancelled", "queued"]
 
 
 def test_a_waiting_training_can_be_cancelled(api: Service, client: httpx.Client, project: str) -> None:

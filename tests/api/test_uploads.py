@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,6 +213,35 @@ def test_a_file_batch_that_can_not_be_read_is_refused(
     assert (answer.status_code, answer.json()["code"]) == (400, code)
 
 
+LONG = "x" * 20_000
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"metadata": {"site": LONG}}, "BadRequestImageMetadataValue"),
+        ({"metadata": {LONG: "north"}}, "BadRequestImageMetadataKey"),
+        ({"images": [_file(LONG, jpeg(1))]}, "BadRequest"),
+        ({"images": [_file("x" * 12_000_000, jpeg(1))]}, "BadRequest"),
+        ({"images": [_file("a", jpeg(1), tagIds=[LONG])]}, "BadRequest"),
+        ({"tagIds": [LONG]}, "BadRequest"),
+        ({"unknown": LONG}, "BadRequest"),
+    ],
+)
+def test_only_contents_may_be_long(client: httpx.Client, project: str, change: dict[str, Any], code: str) -> None:
+    contents = base64.b64encode(jpeg(9, 900, 700, quality=100, comment=bytes(60_000))).decode()
+    batch = {"images": [{"name": "good", "contents": contents}], **change}
+    answer = client.post(f"/projects/{project}/images/files", json=batch)
+    assert (answer.status_code, answer.json()["code"]) == (400, code)
+    assert client.get(f"/projects/{project}/images/count").json() == 0
+
+
+def test_contents_that_look_like_a_marker_are_no_picture(client: httpx.Client, project: str) -> None:
+    images = [{"name": "a", "contents": "\ue000ownvision-long-string\ue000²"}]
+    answer = client.post(f"/projects/{project}/images/files", json={"images": images})
+    assert (answer.status_code, answer.json()["images"][0]["status"]) == (207, "ErrorImageFormat")
+
+
 def _raw(url: str, head: str, body: bytes = b"") -> socket.socket:
     parts = urlsplit(url)
     connection = socket.create_connection((parts.hostname, parts.port), timeout=20)
@@ -233,6 +263,23 @@ def test_a_body_that_stops_coming_is_given_up(tmp_path: Path) -> None:
         for length in ("Content-Length: 100000", "Transfer-Encoding: chunked"):
             with _raw(service.url, head.format(length)) as connection:
                 assert _status(connection) == 408
+
+
+def test_a_body_that_drips_is_given_up(tmp_path: Path) -> None:
+    with running(tmp_path, body_timeout=0.5, body_rate=1_000) as service, service.client() as client:
+        project = client.post("/projects", params={"name": "a"}).json()["id"]
+        head = (
+            f"POST /customvision/v3.3/training/projects/{project}/images HTTP/1.1\nHost: x\n"
+            f"Training-Key: {service.training_key}\nContent-Length: 100000\n\n"
+        )
+        with _raw(service.url, head) as connection:
+            for _ in range(200):
+                if select.select([connection], [], [], 0.02)[0]:
+                    break
+                connection.sendall(b"x")
+            else:
+                raise AssertionError("it was never given up")
+            assert _status(connection) == 408
 
 
 @pytest.mark.parametrize("path", ["images/files", "images/tags", "images"])

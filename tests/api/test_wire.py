@@ -29,10 +29,17 @@ MOMENT = datetime(2020, 11, 6, 17, 40, 45, 493670, UTC)
         (1 / 3, "0.333333343"),
         (0.0001, "0.0001"),
         (0.00001, "1E-05"),
+        (-3.4028234663852886e38, "-3.40282347E+38"),
     ],
 )
 def test_floats_are_written_as_the_recorded_ones(value: float, written: str) -> None:
     assert wire.single(value) == written
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e39, -1e300])
+def test_what_json_can_not_say_is_not_written(value: float) -> None:
+    with pytest.raises(ValueError, match="can't be written"):
+        wire.dumps([value])
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=0, max_value=1))

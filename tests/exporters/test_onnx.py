@@ -15,7 +15,8 @@ from PIL import Image
 
 from ownvision.domains import DOMAINS, S1_DETECTION, Domain
 from ownvision.exporters import PLATFORMS
-from ownvision.exporters.onnx import Label, archive
+from ownvision.exporters.onnx import Label, archive, check_parity
+from ownvision.exporters.suppression import with_suppression
 from ownvision.inference import Classification, load
 from ownvision.learning import pixels
 from ownvision.learning.backbones import BACKBONES
@@ -46,7 +47,7 @@ def _classifier() -> bytes:
     return classifier("efficientnet_lite0", head, ["id-a", "id-b"])
 
 
-def _detector(candidates: int = 600, size: int = 32) -> bytes:
+def _detector(candidates: int = 600, size: int = 32, bias: float = -2) -> bytes:
     """Boxes that crowd around eight places; scores that hang on the picture."""
     rng = np.random.default_rng(1)
     places = rng.uniform(0.1, 0.6, (8, 4))[rng.integers(0, 8, candidates)]
@@ -54,7 +55,9 @@ def _detector(candidates: int = 600, size: int = 32) -> bytes:
     graph = Graph()
     mean = graph.mul(graph.flat_mean("image"), graph.constant(np.float32(1 / 255)))
     weights = rng.normal(0, 2, (3, candidates * 2)).astype(np.float32)
-    flat = graph.node("Gemm", [mean, graph.constant(weights), graph.constant(np.full(candidates * 2, -2, np.float32))])
+    flat = graph.node(
+        "Gemm", [mean, graph.constant(weights), graph.constant(np.full(candidates * 2, bias, np.float32))]
+    )
     shape = graph.constant(np.array([-1, candidates, 2], np.int64))
     graph.node("Sigmoid", [graph.node("Reshape", [flat, shape])], "scores")
     zeros = graph.mul(graph.node("ReduceMean", ["scores"], axes=[1, 2], keepdims=1), graph.constant(np.float32(0)))
@@ -111,6 +114,14 @@ def test_a_tag_without_a_name_is_an_error() -> None:
 
 def test_the_same_export_is_the_same_bytes() -> None:
     assert _archived(_detector(), DOMAINS[S1_DETECTION]) == _archived(_detector(), DOMAINS[S1_DETECTION])
+
+
+def test_a_file_with_other_numbers_is_no_export() -> None:
+    suppressed = _archived(_detector(), DOMAINS[S1_DETECTION])["model.onnx"]
+    check_parity(_detector(), suppressed)
+    for exported in (_detector(bias=-1), with_suppression(_detector(bias=-1))):
+        with pytest.raises(ValueError, match="away from"):
+            check_parity(_detector(), exported)
 
 
 @pytest.mark.parametrize("seed", range(4))

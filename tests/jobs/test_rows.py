@@ -192,3 +192,21 @@ def test_a_cancelled_job_whose_worker_died_is_cancelled_and_told(database: Datab
         rows.cancel(session, ["s"])
     rows.recover(database, lambda session, job, reason: told.append(reason), rows.held_by(claim))
     assert (_state(database, job_id), told) == ("cancelled", ["Cancelled."])
+
+
+def test_cancelling_one_job_leaves_others_of_its_subject_alone(database: Database) -> None:
+    ended = _enqueue(database, "s")
+    first = _claim(database)
+    with database.write() as session:
+        rows.finish(session, first)
+    running = _enqueue(database, "s")
+    claim = _claim(database)
+    with database.write() as session:
+        assert rows.cancel_job(session, ended) is None
+    rows.heartbeat(database, claim, 0.1, LEASE)
+    with database.write() as session:
+        assert rows.cancel_job(session, running) is None
+    with pytest.raises(rows.Cancelled):
+        rows.heartbeat(database, claim, 0.2, LEASE)
+    _enqueue(database, "s")  # wanted again before it stopped
+    rows.heartbeat(database, claim, 0.3, LEASE)

@@ -1,11 +1,17 @@
 import io
+import itertools
+import runpy
 import struct
 import threading
 import zlib
+from contextlib import AbstractContextManager
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from ownvision.learning import pixels
 
@@ -115,6 +121,34 @@ def test_every_mode_becomes_rgb_over_white(data: bytes, colour: tuple[int, int, 
     assert np.abs(pixels.load(data, 4, 4).astype(int) - colour).max() <= 1
 
 
+def _written(mode: str, format: str, orientation: int, size: tuple[int, int]) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1] // 8, size[0] // 8, 4)).astype(np.uint8)
+    image = Image.fromarray(noise).resize(size)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(image if mode == "I;16" else image.convert(mode), format, exif=exif)
+
+
+SIDEWAYS_AND_LARGE = list(itertools.product(range(1, 9), ((900, 600), (90, 130))))
+
+
+@pytest.mark.parametrize(("orientation", "size"), SIDEWAYS_AND_LARGE)
+@pytest.mark.parametrize(
+    ("mode", "format"),
+    [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("I;16", "PNG")],
+)
+def test_the_exported_program_sees_the_same_pixels(
+    mode: str, format: str, orientation: int, size: tuple[int, int], tmp_path: Path
+) -> None:
+    program = runpy.run_path(str(files("ownvision.exporters") / "onnx_files" / "predict.py"))
+    picture = tmp_path / "picture"
+    picture.write_bytes(_written(mode, format, orientation, size))
+    for height, width in ((224, 224), (48, 80)):
+        assert np.array_equal(pixels.load(picture.read_bytes(), height, width), program["load"](picture, height, width))
+
+
 def test_of_an_animation_the_first_picture_counts() -> None:
     data = encoded(Image.new("RGB", (8, 8), RED), "GIF", save_all=True, append_images=[Image.new("RGB", (8, 8), BLUE)])
     assert tuple(pixels.load(data, 2, 2)[0, 0]) == RED
@@ -156,3 +190,37 @@ def test_a_picture_larger_than_the_budget_runs_alone() -> None:
         assert not second.is_set()
     thread.join(5)
     assert second.is_set()
+
+
+def _progressive(width: int, height: int) -> bytes:
+    return encoded(Image.new("RGB", (width, height), RED), "JPEG", progressive=True)
+
+
+def _oriented_png(width: int, height: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(Image.new("RGB", (width, height), RED), "PNG", exif=exif)
+
+
+@pytest.mark.parametrize("data", [_progressive(6000, 6000), _oriented_png(6000, 6000)], ids=["progressive", "png"])
+@pytest.mark.parametrize("read", ["verify", "derive", "load"])
+def test_memory_is_asked_for_before_it_is_taken(read: str, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a progressive JPEG or a turned PNG really takes is 36 million pixels of at least 4 bytes."""
+    asked: list[int] = []
+    spend = pixels._Budget.spend
+
+    def listening(self: pixels._Budget, size: int) -> AbstractContextManager[None]:
+        asked.append(size)
+        return spend(self, size)
+
+    monkeypatch.setattr(pixels._Budget, "spend", listening)
+    {"verify": pixels.verify, "derive": pixels.derive, "load": lambda one: pixels.load(one, 224, 224)}[read](data)
+    assert max(asked) >= 4 * 6000 * 6000
+
+
+def test_a_pngs_sides_are_checked_before_its_orientation_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _oriented_png(30_000, 10)
+    monkeypatch.setattr(PngImageFile, "load", lambda _: pytest.fail("decoded"))
+    with pytest.raises(pixels.BadImage) as caught:
+        pixels.inspect(data)
+    assert caught.value.reason == "dimensions"

@@ -1,8 +1,10 @@
 """Images of a workspace: taken in, found, tagged, deleted."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+from sqlalchemy import select
 
 from ownvision.errors import OwnVisionError
 from ownvision.limits import TIERS
@@ -10,7 +12,7 @@ from ownvision.services import images, intake, projects, regions, tags
 from ownvision.services.components import Components
 from ownvision.services.intake import Picture
 from ownvision.services.regions import Box, RegionEntry
-from ownvision.store.tables import Account, Project
+from ownvision.store.tables import Account, Blob, Project
 from tests.services.conftest import DETECTION, picture, png
 
 
@@ -251,3 +253,100 @@ def test_another_accounts_project_is_not_found(house: Components, make_project: 
 
 def test_a_taken_project_name_gets_a_number(make_project: Callable[..., Project]) -> None:
     assert [make_project().name for _ in range(3)] == ["Trees", "Trees (1)", "Trees (2)"]
+
+
+@pytest.mark.parametrize(
+    "box", [(1.00005, 0.1, 0.00004, 0.1), (-0.00009, 0.1, 0.00003, 0.1), (0.1, 1.00005, 0.1, 0.00001)]
+)
+def test_a_box_of_which_nothing_is_inside_is_refused(box: tuple[float, float, float, float]) -> None:
+    with pytest.raises(OwnVisionError) as refused:
+        regions.clipped(Box("tag", *box))
+    assert refused.value.code == "BadRequestImageRegions"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["(" * 2_000, " and ".join(["a eq 'b'"] * 1_200), " or ".join(["a eq 'b'"] * 60), "(a eq 'b'" * 40],
+)
+def test_a_filter_beyond_measure_is_refused(house: Components, make_project: Callable[..., Project], text: str) -> None:
+    project = make_project()
+    with pytest.raises(OwnVisionError) as refused:
+        _ids(house, project, filter=text)
+    assert refused.value.code == "BadRequest"
+
+
+def test_limits_that_are_set_narrower_hold(house: Components, make_project: Callable[..., Project]) -> None:
+    project = make_project()
+    house.settings.limits.image_side = 31
+    assert [one.status for one in _add(house, project, [picture(1)])] == ["ErrorImageDimensions"]
+    house.settings.limits.image_side = 32
+    house.settings.limits.image_aspect = 1.5
+    data = png(2, width=32, height=16)
+    assert [one.status for one in _add(house, project, [Picture("wide", lambda: data)])] == ["ErrorImageDimensions"]
+
+
+def test_an_image_takes_no_more_tags_by_regions_than_it_may(
+    house: Components, make_project: Callable[..., Project]
+) -> None:
+    project = make_project("Tools", DETECTION)
+    house.settings.limits.tags_per_image = 2
+    tag_ids = [_tag(house, project, name) for name in ("a", "b", "c")]
+    (added,) = _add(house, project, [picture(1)])
+    assert added.view is not None
+    entries = [RegionEntry(added.view.image.id, Box(tag_id, 0.1, 0.1, 0.2, 0.2)) for tag_id in tag_ids]
+    with house.database.write() as session:
+        locked = projects.lock(session, project.account_id, project.id)
+        created, _, exceeded = regions.add(session, locked, entries, house.settings.limits)
+    assert ([len(created), len(exceeded)], exceeded) == ([2, 1], entries[2:])
+
+
+def test_a_project_deleted_during_an_upload_is_not_found_and_nothing_is_left(
+    house: Components, make_project: Callable[..., Project]
+) -> None:
+    project = make_project()
+
+    def delete_meanwhile() -> bytes:
+        with house.database.write() as session:
+            projects.delete(session, projects.get(session, project.account_id, project.id))
+        house.keys.destroy_project(project.id)
+        return png(1)
+
+    with pytest.raises(OwnVisionError) as refused:
+        _add(house, project, [Picture("1.png", delete_meanwhile)])
+    assert refused.value.code == "NotFoundProject"
+    while intake.ledger.sweep(house.database, house.blobs):
+        pass
+    assert [key for key, _ in house.blobs.list()] == []
+    with house.database.read() as session:
+        assert session.scalar(select(Blob.prefix).where(Blob.state == "pending")) is None
+
+
+def test_the_quota_holds_for_two_uploads_at_once(
+    house: Components, make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TIERS, "Unlimited", replace(TIERS["Unlimited"], images_per_project=1))
+    project = make_project()
+
+    def another_first() -> bytes:
+        _add(house, project, [picture(2)])
+        return png(1)
+
+    # Both pass the check before storing; the second is refused when it is recorded.
+    with pytest.raises(OwnVisionError) as refused:
+        _add(house, project, [Picture("1.png", another_first)])
+    assert refused.value.code == "BadRequestImageExceededCount"
+    assert _count(house, project) == 1
+
+
+def test_what_was_erased_is_journalled_once_it_is_gone(house: Components, make_project: Callable[..., Project]) -> None:
+    project = make_project()
+    added = _add(house, project, [picture(1), picture(2)])
+    first, second = (one.view.image.id for one in added if one.view)
+    with house.database.write() as session:
+        locked = projects.lock(session, project.account_id, project.id)
+        images.delete_images(session, locked, [first], all_iterations=False)
+    assert list(house.keys.erased()) == []
+    intake.ledger.sweep(house.database, house.blobs, erased=house.keys.journal)
+    prefix = intake.ledger.image_prefix(project.id, first)
+    assert list(house.keys.erased()) == [("image", prefix)]
+    assert house.blobs.exists(intake.ledger.image_prefix(project.id, second) + "original")

@@ -7,6 +7,7 @@ from sqlalchemy import func, select, update
 
 from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
+from ownvision.limits import Limits
 from ownvision.services import exports, images, iterations, predictions, projects
 from ownvision.services.components import Components
 from ownvision.store import ledger
@@ -102,7 +103,7 @@ def test_numbers_are_never_used_again(
 def test_publishing_answers_to_a_name_until_unpublished(
     home: Components, project: Project, made: list[Iteration], changed: Callable[..., Any], resource: str
 ) -> None:
-    assert changed(iterations.publish, made[0].id, "live", resource.upper(), False) is True
+    assert changed(iterations.publish, made[0].id, "live", resource.upper(), False, Limits()) is True
     with home.database.read() as session:
         found = iterations.published(session, project, "live")
         assert (found.id, found.publish_resource_id) == (made[0].id, resource)
@@ -140,9 +141,9 @@ def test_what_can_not_be_published(
     code: str,
     says: str,
 ) -> None:
-    changed(iterations.publish, made[0].id, "live", resource, False)
+    changed(iterations.publish, made[0].id, "live", resource, False, Limits())
     with pytest.raises(OwnVisionError) as refusal:
-        changed(iterations.publish, made[which].id, name, target or resource, overwrite)
+        changed(iterations.publish, made[which].id, name, target or resource, overwrite, Limits())
     assert refusal.value.code == code
     assert says in refusal.value.message
 
@@ -150,9 +151,9 @@ def test_what_can_not_be_published(
 def test_overwriting_moves_a_name(
     home: Components, project: Project, made: list[Iteration], changed: Callable[..., Any], resource: str
 ) -> None:
-    changed(iterations.publish, made[0].id, "live", resource, False)
-    changed(iterations.publish, made[1].id, "live", resource, True)
-    changed(iterations.publish, made[1].id, "live", resource, True)  # again: nothing to do
+    changed(iterations.publish, made[0].id, "live", resource, False, Limits())
+    changed(iterations.publish, made[1].id, "live", resource, True, Limits())
+    changed(iterations.publish, made[1].id, "live", resource, True, Limits())  # again: nothing to do
     with home.database.read() as session:
         assert iterations.published(session, project, "live").id == made[1].id
         assert iterations.get(session, project, made[0].id).publish_name is None
@@ -161,7 +162,7 @@ def test_overwriting_moves_a_name(
 def test_a_published_iteration_is_not_deleted(
     made: list[Iteration], changed: Callable[..., Any], resource: str
 ) -> None:
-    changed(iterations.publish, made[0].id, "live", resource, False)
+    changed(iterations.publish, made[0].id, "live", resource, False, Limits())
     with pytest.raises(OwnVisionError) as refusal:
         changed(iterations.delete, made[0].id)
     assert refusal.value.code == "BadRequestIterationIsPublished"

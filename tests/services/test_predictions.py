@@ -10,7 +10,7 @@ from sqlalchemy import update
 from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
 from ownvision.learning.evaluate import Detections
-from ownvision.services import iterations, predictions, projects
+from ownvision.services import intake, iterations, predictions, projects
 from ownvision.services.components import Components
 from ownvision.store import ledger
 from ownvision.store.tables import Iteration, IterationTag, Prediction, Project
@@ -45,7 +45,7 @@ class Home:
 
     def query(self, **token: Any) -> tuple[dict[str, Any], list[Prediction]]:
         with self.house.database.read() as session:
-            return predictions.query(session, self.project, token)
+            return predictions.query(session, self.project, token, self.house.settings.limits)
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +233,18 @@ def test_nothing_is_kept_for_an_iteration_that_was_deleted_meanwhile(home: Home)
     with pytest.raises(OwnVisionError, match=r"^Invalid iteration$"):
         predictions.store(house, project.account_id, project, iteration, data, pixels.inspect(data), [], new_id(), None)
     assert not [key for key in t.files(house) if key.startswith(project.id) and "/predictions/" in key]
+
+
+def test_a_prediction_named_twice_becomes_one_image(home: Home) -> None:
+    row = home.store(0, 71)
+    taken = intake.add_from_predictions(
+        home.house,
+        home.project.account_id,
+        home.project.id,
+        None,
+        [(row.id, [], []), (row.id, [], []), (new_id(), [], [])],
+    )
+    assert [one.status for one in taken] == ["OK", "OKDuplicate", "ErrorSource"]
+    assert {one.view.image.id for one in taken if one.view} == {row.id}
+    with home.house.database.read() as session:
+        assert session.get(Prediction, row.id) is None

@@ -375,3 +375,20 @@ def test_a_detector_learns_to_find_its_tag(home: Components) -> None:
     for colour, name in enumerate(("red", "blue")):
         truth = np.array([t.place(60, colour)])
         assert evaluate.iou(np.array([list(best[name].values())]), truth)[0, 0] > 0.5
+
+
+def test_a_model_finished_after_its_iteration_was_deleted_is_removed(home: Components, project: Project) -> None:
+    t.fill(home, project, {"red": 5, "blue": 5})
+    iteration = t.start(home, project)
+    claim = t.claim(home)
+    prefix = ledger.iteration_prefix(project.id, iteration.id)
+    outputs.write(home, claim, prefix, "iteration", "model.onnx", b"learned from what is erased")
+    with home.database.write() as session:
+        locked = projects.get(session, project.account_id, project.id, lock=True)
+        iterations.delete(session, locked, iteration.id)
+    ledger.sweep(home.database, home.blobs)
+    home.blobs.put_new(prefix + "model.onnx", b"a late write")
+    runner.run(home, claim)
+    while ledger.sweep(home.database, home.blobs):
+        pass
+    assert not home.blobs.exists(prefix + "model.onnx")

@@ -142,6 +142,6 @@ def test_an_object_s_key_tells_its_prefix(make: Callable[[str, str], str], name:
 
 
 def test_ids_of_images_share_folders_and_are_all_different() -> None:
-    ids = [ledger.new_image_id() for _ in range(1_000)]
+    ids = [ledger.new_image_id(PROJECT) for _ in range(1_000)]
     assert len(set(ids)) == 1_000
     assert 4 <= len({id[:8] for id in ids}) <= 5

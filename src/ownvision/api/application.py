@@ -54,7 +54,13 @@ def assemble(components: Components) -> FastAPI:
     for router in _ROUTERS:
         # Not `include_router`: it would match its own copy of the path, and not as our routes do.
         app.router.routes.extend(router.routes)
-    app.add_middleware(middleware.Frame, metrics=app.state.metrics, body_timeout=components.settings.body_timeout)
+    settings = components.settings
+    app.add_middleware(
+        middleware.Frame,
+        metrics=app.state.metrics,
+        body_timeout=settings.body_timeout,
+        body_rate=settings.body_rate,
+    )
     app.openapi = lambda: _documentation(app)  # type: ignore[method-assign]
     return app
 

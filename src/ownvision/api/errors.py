@@ -61,11 +61,11 @@ def too_large(limit: int) -> Refused:
     )
 
 
-def too_slow(seconds: float) -> Refused:
-    """A body of which nothing more came."""
+def too_slow(why: str) -> Refused:
+    """A body that does not come, or not fast enough."""
     return Refused(
         408,
-        {"code": "BadRequest", "message": f"No byte of the body came for {seconds:g} seconds; send it again."},
+        {"code": "BadRequest", "message": f"{why}; send it again."},
         {"Connection": "close"},
     )
 

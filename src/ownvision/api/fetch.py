@@ -19,12 +19,24 @@ from ownvision.api import files
 from ownvision.api.routes import Call
 from ownvision.errors import OwnVisionError
 from ownvision.services import uris
-from ownvision.store.blobs import BlobMissing
+from ownvision.store.blobs import BlobDamaged, BlobMissing
 from ownvision.store.keys import KeyMissing
 
 _REDIRECTS = 5
 _REDIRECT_STATUS = (301, 302, 303, 307, 308)
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNREACHABLE = (
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+    httpx.InvalidURL,
+    OSError,
+    ValueError,
+)
+# Their last 32 bits are an IPv4 address: NAT64, and the old IPv4-compatible form.
+_EMBEDDING = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+# All that IANA gives out; of the rest, `is_global` lets through what this Python does not know (fec0::, 64:ff9b:1::).
+_UNICAST = ipaddress.IPv6Network("2000::/3")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -64,7 +76,7 @@ async def fetch(call: Call, url: str, cap: int) -> bytes:
             return await _follow(url, cap, networks, settings.url_timeout)
     except TimeoutError:
         raise FetchFailed(f"It did not answer within {settings.url_timeout:g} seconds.") from None
-    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError, ValueError):
+    except _UNREACHABLE:
         raise FetchFailed("It can't be reached.") from None
 
 
@@ -74,10 +86,12 @@ def refused(address: Address, allowed: Iterable[Network]) -> bool:
         return False
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if address in _NAT64:
+        if any(address in network for network in _EMBEDDING):
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return refused(inner, allowed)
+        if address not in _UNICAST:
+            return True
     return not address.is_global or address.is_multicast
 
 
@@ -111,6 +125,8 @@ def _own_bytes(call: Call, url: str, cap: int) -> bytes:
         raise FetchFailed(error.message) from None
     except (BlobMissing, KeyMissing):
         raise FetchFailed("The image is no more.") from None
+    except BlobDamaged:
+        raise FetchFailed("The image is damaged; `ownvision doctor` says more.") from None
 
 
 async def _follow(url: str, cap: int, networks: Sequence[Network], timeout: float) -> bytes:

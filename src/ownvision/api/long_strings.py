@@ -2,14 +2,15 @@
 
 ``images/files`` carries pictures as base64; 64 × 6 MB are 512 MB of JSON. `LongStrings` scans the bytes for the quotes
 of strings. A string above `SHORT` goes to a sink as soon as it ends and leaves a short marker in its place; one above
-the cap is dropped while it streams. What remains is small.
+the cap is dropped while it streams. What remains is small. Markers are random: no text can be written to look like one.
 """
 
 import json
+import secrets
 from collections.abc import Callable
 
 SHORT = 16 * 1024
-_MARK = "\ue000ownvision-long-string\ue000"
+_DIGITS = 9  # of a marker's number
 
 
 class LongStrings:
@@ -19,6 +20,9 @@ class LongStrings:
         keep: Called with each long string's raw text (between the quotes); gives back how to read it again.
         cap: Length above which a string is dropped.
         rest_cap: Length that the text may have without its long strings.
+
+    Attributes:
+        mark: What every marker of this text begins with.
     """
 
     def __init__(self, keep: Callable[[bytes | bytearray], Callable[[], bytes]], *, cap: int, rest_cap: int) -> None:
@@ -29,6 +33,7 @@ class LongStrings:
         self._escapes = 0  # backslashes in a row at the end of what was seen of the string
         self._dropping = False
         self._taken: list[Callable[[], bytes] | None] = []
+        self.mark = f"long-string-{secrets.token_hex(16)}-"
 
     def feed(self, piece: bytes) -> bool:
         """Take the next bytes; false once the text without its long strings is above its cap."""
@@ -56,12 +61,17 @@ class LongStrings:
             self._rest += b'"' + self._string
         return bytes(self._rest)
 
+    @property
+    def count(self) -> int:
+        """How many strings were taken out so far."""
+        return len(self._taken)
+
     def taken(self, value: str) -> tuple[bool, Callable[[], bytes] | None]:
         """Whether a parsed string stands for a long one, and how to read that; None when it was dropped."""
-        if not value.startswith(_MARK):
+        if not value.startswith(self.mark):
             return False, None
-        number = value[len(_MARK) :]
-        if not number.isdigit() or int(number) >= len(self._taken):
+        number = value[len(self.mark) :]
+        if not number.isdecimal() or len(number) > _DIGITS or int(number) >= len(self._taken):
             return False, None
         return True, self._taken[int(number)]
 
@@ -79,7 +89,7 @@ class LongStrings:
     def _end_string(self) -> None:
         if self._dropping or len(self._string) > SHORT:
             self._taken.append(None if self._dropping else self._keep(self._string))
-            self._rest += json.dumps(f"{_MARK}{len(self._taken) - 1}").encode()
+            self._rest += json.dumps(f"{self.mark}{len(self._taken) - 1}").encode()
         else:
             self._rest += b'"' + self._string + b'"'
         self._string = bytearray()

@@ -27,37 +27,49 @@ _CLIENT_GONE = 499
 
 
 class Body:
-    """Bounds a request's body: total bytes, and seconds without a byte.
+    """Bounds a request's body: total bytes, seconds without a byte, bytes per second.
+
+    Args:
+        receive: Where it comes from.
+        declared: Its declared length, 0 when none is.
+        idle_seconds: Seconds without a byte after which it is given up; the rate holds from then on.
+        rate: Bytes per second that come at least, on average.
 
     Attributes:
         limit: Bytes allowed; an operation may raise it before it reads.
     """
 
-    def __init__(self, receive: Receive, declared: int, idle_seconds: float) -> None:
+    def __init__(self, receive: Receive, declared: int, idle_seconds: float, rate: int) -> None:
         self.limit = METADATA_BODY
-        self._receive, self._declared, self._idle = receive, declared, idle_seconds
+        self._receive, self._declared, self._idle, self._rate = receive, declared, idle_seconds, rate
         self._got = 0
+        self._waited = 0.0
         self._complete = False
 
     async def receive(self) -> Message:
         """The next message.
 
         Raises:
-            Refused: 413 above the limit, 408 when nothing comes.
+            Refused: 413 above the limit, 408 when nothing comes, or too little.
         """
         if self._complete:
             return await self._receive()
         if self._declared > self.limit:
             raise too_large(self.limit)
+        began = time.monotonic()
         try:
             async with asyncio.timeout(self._idle):
                 message = await self._receive()
         except TimeoutError:
-            raise too_slow(self._idle) from None
+            raise too_slow(f"No byte of the body came for {self._idle:g} seconds") from None
+        # Only waiting counts, not what is done with the bytes in between: the sender is not to blame for that.
+        self._waited += time.monotonic() - began
         self._complete = not message.get("more_body", False)
         self._got += len(message.get("body", b""))
         if self._got > self.limit:
             raise too_large(self.limit)
+        if not self._complete and self._waited > self._idle and self._got < self._rate * self._waited:
+            raise too_slow(f"Fewer than {self._rate} bytes of the body came per second")
         return message
 
 
@@ -68,10 +80,12 @@ class Frame:
         app: The application.
         metrics: Where requests are counted.
         body_timeout: Seconds without a byte after which a body is given up.
+        body_rate: Bytes per second that a body must bring on average, once it took so long.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, body_timeout: float) -> None:
-        self.app, self.metrics, self.body_timeout = app, metrics, body_timeout
+    def __init__(self, app: ASGIApp, metrics: Metrics, body_timeout: float, body_rate: int) -> None:
+        self.app, self.metrics = app, metrics
+        self.body_timeout, self.body_rate = body_timeout, body_rate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -80,7 +94,7 @@ class Frame:
             return
         request_id = str(uuid.uuid4())
         began = time.perf_counter()
-        body = Body(receive, _declared(scope), self.body_timeout)
+        body = Body(receive, _declared(scope), self.body_timeout, self.body_rate)
         inner: Scope = {
             **scope,
             "path": _normal_path(scope),

@@ -78,7 +78,8 @@ def cancel_job(call: TheCall, job_id: JobId) -> Json:
         job = session.scalar(select(Job).where(Job.id == job_id, Job.account_id == call.account_id))
         if job is None:
             raise OwnVisionError("NotFound", f"There is no job {job_id} in this account.")
-        for stopped in rows.cancel(session, [job.subject]):
+        stopped = rows.cancel_job(session, job.id)
+        if stopped is not None:
             on_failed(session, stopped, "Cancelled before it started.")
         shape = _shape(job)
     return Json(shape)

@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from ownvision.api import models
 from ownvision.api.errors import too_large, unsupported_media
-from ownvision.api.long_strings import LongStrings, unescaped
+from ownvision.api.long_strings import SHORT, LongStrings, unescaped
 from ownvision.api.routes import Call
 from ownvision.api.spool import Spool, check_space
 from ownvision.api.wire import loads
@@ -101,7 +101,8 @@ async def files(request: Request, call: Call, spool: Spool) -> tuple[models.Imag
     """The batch of an ``images/files`` body and its pictures.
 
     Raises:
-        OwnVisionError: BadRequest for what is no such batch, UnsupportedMediaType, BadRequestExceededBatchSize.
+        OwnVisionError: BadRequest for what is no such batch, UnsupportedMediaType, BadRequestExceededBatchSize,
+            BadRequestImageMetadata… for a pair that is far too long.
         Refused: 413, 408, 507.
     """
     limits = call.limits
@@ -123,6 +124,7 @@ async def files(request: Request, call: Call, spool: Spool) -> tuple[models.Imag
         raise OwnVisionError(
             "BadRequestExceededBatchSize", f"A batch takes {limits.batch_images} images; these are {len(entries)}."
         )
+    _check_long(batch, scan)
     return batch, [_from_entry(entry, scan) for entry in entries]
 
 
@@ -164,6 +166,19 @@ def _parsed(text: bytes) -> models.ImageFileCreateBatch:
         raise OwnVisionError("BadRequest", f"{where}: {first['msg'].removeprefix('Value error, ')}.") from None
     except (ValueError, RecursionError):
         raise OwnVisionError("BadRequest", "The body is not JSON.") from None
+
+
+def _check_long(batch: models.ImageFileCreateBatch, scan: LongStrings) -> None:
+    """Refuse long strings that are not the contents of an entry: their marker would be taken for them."""
+    for key, value in (batch.metadata or {}).items():
+        for text, what in ((key, "Key"), (value, "Value")):
+            if scan.taken(text)[0]:
+                raise OwnVisionError(
+                    f"BadRequestImageMetadata{what}", f"A metadata {what.lower()} is longer than {SHORT} bytes."
+                )
+    contents = [entry for entry in batch.images or [] if scan.taken(entry.contents or "")[0]]
+    if len(contents) != scan.count:
+        raise OwnVisionError("BadRequest", f"A string is longer than {SHORT} bytes; only `contents` of images may be.")
 
 
 def _from_entry(entry: models.ImageFileCreateEntry, scan: LongStrings) -> Picture:

@@ -10,13 +10,19 @@ from starlette.responses import Response
 
 _quoted = json.encoder.encode_basestring  # the C function: text stays UTF-8, as the original sends it
 _single = struct.Struct("<f")
+_LARGEST = (2 - 2**-23) * 2.0**127  # float32
 
 
 def single(value: float) -> str:
     """A float as .NET prints a `Single`: seven digits where they are enough, else nine; never without a point.
 
     Examples: ``1.0``, ``0.9999961``, ``8.79471951E-13``.
+
+    Raises:
+        ValueError: It is not finite, or too large for a single; JSON has no way to write it.
     """
+    if not abs(value) <= _LARGEST:
+        raise ValueError(f"{value} can't be written as a single")
     rounded: float = _single.unpack(_single.pack(value))[0]
     text = f"{rounded:.7g}"
     if _single.unpack(_single.pack(float(text)))[0] != rounded:

@@ -5,6 +5,7 @@ The ledger names the work, so it survives any crash; the worker does it a little
 
 import logging
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -21,6 +22,8 @@ log = logging.getLogger("ownvision.erasure")
 # Rewriting the database takes a second per 100 MB and holds up writers: many erasures share one.
 _QUIET_SECONDS = 60.0
 _BETWEEN_SECONDS = 600.0
+# ... but where something is erased all the time, it is done all the same.
+_PATIENCE_SECONDS = 3_600.0
 # On PostgreSQL a young key may belong to a request whose commit is still to come.
 _YOUNG_SECONDS = 60.0
 
@@ -57,15 +60,19 @@ def _strays(session: Session, keys: KeyStore) -> list[tuple[str, str]]:
 
 
 def scrub_due(database: Database, data: Path) -> bool:
-    """Whether something was erased since the database was last rewritten, and nothing in the last minute."""
-    with database.read() as session:
-        latest = session.scalar(select(func.max(Blob.due)).where(Blob.state == ledger.GONE))
-    if latest is None:
-        return False
-    erased = (latest - ledger.AFTERSWEEP).timestamp()
+    """Whether something was erased since the database was last rewritten, and it is quiet or has waited an hour."""
     scrubbed = _scrubbed(data)
+    since = datetime.fromtimestamp(scrubbed, UTC) + ledger.AFTERSWEEP
+    with database.read() as session:
+        first, last = session.execute(
+            select(func.min(Blob.due), func.max(Blob.due)).where(Blob.state == ledger.GONE, Blob.due > since)
+        ).one()
+    if first is None or last is None:
+        return False
     now = time.time()
-    return erased > scrubbed and now - erased > _QUIET_SECONDS and now - scrubbed > _BETWEEN_SECONDS
+    waiting = now - (first - ledger.AFTERSWEEP).timestamp()
+    quiet = now - (last - ledger.AFTERSWEEP).timestamp()
+    return now - scrubbed > _BETWEEN_SECONDS and (quiet > _QUIET_SECONDS or waiting > _PATIENCE_SECONDS)
 
 
 def scrub(database: Database, data: Path) -> bool:

@@ -39,7 +39,6 @@ class Model:
         self.task: str = metadata["ownvision.task"]
         self.tag_ids: list[str] = json.loads(metadata["ownvision.tags"])
         self.height, self.width = json.loads(metadata["ownvision.input"])
-        self.size = len(onnx)
 
     def predict(self, data: bytes) -> Classification | Detections:
         """Predict one encoded image; boxes come after suppression, best first.

@@ -10,7 +10,7 @@ from ownvision.services.components import Components
 from ownvision.store.tables import Job
 
 
-def _nothing(session: Session, subject: str, reason: str) -> None:
+def _nothing(session: Session, project_id: str, subject: str, reason: str) -> None:
     """An embed job's failure needs no note: training makes what is missing."""
 
 
@@ -19,7 +19,7 @@ HANDLERS: dict[str, Callable[[Components, Claim], None]] = {
     "embed": embedding.embed,
     "export": exports.run,
 }
-ON_FAILED: dict[str, Callable[[Session, str, str], None]] = {
+ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
     "train": fitting.failed,
     "embed": _nothing,
     "export": exports.failed,
@@ -28,4 +28,4 @@ ON_FAILED: dict[str, Callable[[Session, str, str], None]] = {
 
 def on_failed(session: Session, job: Job, reason: str) -> None:
     """Tell the thing a job was about that it has failed."""
-    ON_FAILED[job.kind](session, job.subject, reason)
+    ON_FAILED[job.kind](session, job.project_id, job.subject, reason)

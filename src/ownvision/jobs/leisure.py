@@ -1,22 +1,19 @@
-"""Computing only while nobody else wants the processor (Linux; elsewhere a low priority must do)."""
+"""Computing only while nobody else wants the processor (Linux; elsewhere a job's low priority must do)."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 
-@contextmanager
-def leisure() -> Iterator[None]:
-    """Run a block, and threads that it starts, at the scheduler's idle policy.
+def leisurely() -> ThreadPoolExecutor:
+    """One thread at the scheduler's idle policy, and so are threads that it starts.
 
-    Only what computes belongs in it: at this policy a holder of the database's lock could wait for the processor while
-    everybody waits for the lock.
+    It never leaves that policy: an ordinary user's process may enter it but not leave it again. Only what computes
+    belongs there: a holder of the database's lock could wait for the processor while everybody waits for the lock.
     """
-    if not hasattr(os, "SCHED_IDLE"):
-        yield
-        return
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    return ThreadPoolExecutor(1, "leisure", _stand_back)
+
+
+def _stand_back() -> None:
+    with suppress(AttributeError, OSError):  # no such policy here, or a sandbox that refuses it
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

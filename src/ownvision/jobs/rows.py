@@ -60,6 +60,7 @@ def enqueue(
         select(Job).where(Job.kind == kind, Job.subject == subject, Job.state.in_((QUEUED, RUNNING)))
     )
     if open_job is not None:
+        open_job.cancel_requested = False  # it is wanted again
         return open_job
     job = Job(
         id=new_id(),
@@ -176,6 +177,17 @@ def _held(session: Session, job_id: str, token: int) -> Job:
     if job is None:
         raise Stale(job_id)
     return job
+
+
+def cancel_job(session: Session, job_id: str) -> Job | None:
+    """Cancel one job if it is queued, and return it then; ask it to stop if it runs; leave it alone if it has ended."""
+    job = session.get(Job, job_id, with_for_update=True)
+    if job is not None and job.state == QUEUED:
+        job.state, job.finished, job.error = CANCELLED, now(), "Cancelled before it started."
+        return job
+    if job is not None and job.state == RUNNING:
+        job.cancel_requested = True
+    return None
 
 
 def cancel(session: Session, subjects: Sequence[str]) -> list[Job]:

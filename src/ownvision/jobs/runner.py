@@ -33,7 +33,7 @@ def _give_up(components: Components, claim: rows.Claim, reason: str, state: str)
     try:
         with components.database.write() as session:
             rows.fail(session, claim, reason, state)
-            ON_FAILED[claim.kind](session, claim.subject, reason)
+            ON_FAILED[claim.kind](session, claim.project_id, claim.subject, reason)
     except rows.Stale:
         log.warning("job %s was taken up by another worker", claim.job_id)
 

@@ -127,7 +127,7 @@ def _keep_house(worker: _Worker) -> bool:
     if worker.scrubbing is not None or time.monotonic() - worker.looked < HOUSEKEEPING_SECONDS:
         return False
     database, data = worker.database, worker.settings.data
-    if ledger.sweep(database, worker.blobs, _SWEPT) >= _SWEPT:
+    if ledger.sweep(database, worker.blobs, _SWEPT, worker.keys.journal) >= _SWEPT:
         return True
     rows.recover(database, on_failed, rows.lapsed())
     _stop_the_disowned(worker)

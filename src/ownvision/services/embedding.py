@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from ownvision.domains import DOMAINS
 from ownvision.jobs import rows
-from ownvision.jobs.leisure import leisure
+from ownvision.jobs.leisure import leisurely
 from ownvision.learning import pixels
 from ownvision.learning.backbones import BACKBONES
 from ownvision.services import outputs, projects
@@ -72,23 +72,23 @@ def embed(components: Components, claim: rows.Claim) -> None:
     backbone, through = _beginning(components, claim)
     maker = _Maker(components, backbone, threads=1)
     beat = 0.0
-    while True:
-        with components.database.read() as session:
-            found = _beyond(session, claim.project_id, through, _PAGE)
-        if not found:
-            if _ended(components, claim, backbone, through):
-                return
-            continue
-        missing = maker.missing([ledger.image_prefix(claim.project_id, image_id) for _, image_id in found])
-        for start in range(0, len(missing), _CHUNK):
-            with leisure():
-                maker.make(missing[start : start + _CHUNK])
-            if time.monotonic() - beat > _BEAT_SECONDS:
-                beat = time.monotonic()
-                rows.heartbeat(components.database, claim, None, components.settings.job_lease)
-                if _made_way(components, claim, backbone, through):
+    with leisurely() as at_leisure:
+        while True:
+            with components.database.read() as session:
+                found = _beyond(session, claim.project_id, through, _PAGE)
+            if not found:
+                if _ended(components, claim, backbone, through):
                     return
-        through = found[-1][0]
+                continue
+            missing = maker.missing([ledger.image_prefix(claim.project_id, image_id) for _, image_id in found])
+            for start in range(0, len(missing), _CHUNK):
+                at_leisure.submit(maker.make, missing[start : start + _CHUNK]).result()
+                if time.monotonic() - beat > _BEAT_SECONDS:
+                    beat = time.monotonic()
+                    rows.heartbeat(components.database, claim, None, components.settings.job_lease)
+                    if _made_way(components, claim, backbone, through):
+                        return
+            through = found[-1][0]
 
 
 def gather(

@@ -116,13 +116,13 @@ def run(components: Components, claim: rows.Claim) -> None:
         rows.finish(session, claim)
 
 
-def failed(session: Session, export_id: str, reason: str) -> None:
-    """Record that an export has failed, and that nothing of it is kept."""
+def failed(session: Session, project_id: str, export_id: str, reason: str) -> None:
+    """Record that an export has failed, and that nothing of it is kept, also where its iteration was deleted."""
     export = session.get(Export, export_id)
     if export is not None and export.status == EXPORTING:
         export.status, export.error = FAILED, reason
-        iteration = session.get_one(Iteration, export.iteration_id)
-        ledger.doom(session, [ledger.export_prefix(iteration.project_id, export_id)])
+    if export is None or export.status == FAILED:
+        ledger.doom(session, [ledger.export_prefix(project_id, export_id)])
 
 
 def _checked(iteration: Iteration, platform: str, flavor: str | None) -> tuple[str, str | None]:

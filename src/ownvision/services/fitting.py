@@ -86,13 +86,15 @@ def run(components: Components, claim: rows.Claim) -> None:
             return
 
 
-def failed(session: Session, iteration_id: str, reason: str) -> None:
-    """Record that a training has failed, and that nothing of it is kept."""
+def failed(session: Session, project_id: str, iteration_id: str, reason: str) -> None:
+    """Record that a training has failed, and that nothing of it is kept, also where its iteration was deleted."""
     iteration = session.get(Iteration, iteration_id)
-    if iteration is not None and iteration.status == "Training":
+    if iteration is None:
+        ledger.doom(session, [ledger.iteration_prefix(project_id, iteration_id)])
+    elif iteration.status == "Training":
         iteration.status, iteration.error, iteration.last_modified = "Failed", reason, now()
         session.execute(delete(ScoredImage).where(ScoredImage.iteration_id == iteration_id))
-        ledger.doom(session, [ledger.iteration_prefix(iteration.project_id, iteration_id)])
+        ledger.doom(session, [ledger.iteration_prefix(project_id, iteration_id)])
 
 
 def _reporter(components: Components, claim: rows.Claim) -> Callable[[float], None]:

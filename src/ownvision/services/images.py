@@ -14,6 +14,7 @@ from ownvision.errors import OwnVisionError
 from ownvision.limits import Limits
 from ownvision.services import coverage, metadata_filter, projects, tags
 from ownvision.services.erasing import erase_everywhere
+from ownvision.store import ledger
 from ownvision.store.tables import Image, ImageMetadata, ImageTag, Iteration, IterationTag, Project, Region, Tag
 from ownvision.store.tables.base import now
 
@@ -296,6 +297,7 @@ def update_metadata(
     check_metadata(metadata, limits)
     results: list[tuple[str, str, dict[str, str] | None]] = []
     found = {view.image.id: view for view in by_ids(session, project, image_ids)}
+    overwritten = False
     for image_id in dict.fromkeys(image_ids):
         view = found.get(image_id)
         if view is None:
@@ -306,7 +308,10 @@ def update_metadata(
             results.append((image_id, "ErrorLimitExceed", None))
             continue
         set_metadata(session, view.image, merged)
+        overwritten = overwritten or bool(view.metadata)
         results.append((image_id, "OK", merged))
+    if overwritten:
+        ledger.doom_rows(session, project.account_id, project.id)
     return results
 
 

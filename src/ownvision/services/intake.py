@@ -6,13 +6,15 @@ Pictures are read one at a time and in parallel threads, so a batch of 64 × 6 M
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import insert, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
@@ -24,6 +26,8 @@ from ownvision.services.embedding import ensure_embedding
 from ownvision.services.images import ImageView, RegionView
 from ownvision.services.regions import Box
 from ownvision.store import ledger
+from ownvision.store.blobs import BlobDamaged, BlobMissing
+from ownvision.store.keys import KeyMissing
 from ownvision.store.tables import Image, ImageMetadata, ImageTag, Prediction, Project, Region, Tag
 from ownvision.store.tables.base import new_id, now
 
@@ -103,11 +107,13 @@ def add_images(
         project = projects.get(session, account_id, project_id)
         known = _check_batch(session, project, pictures, tag_ids, metadata or {}, limits)
     checked = [
-        _Checked(picture, ledger.new_image_id(), _status(picture, tag_ids, known, limits)) for picture in pictures
+        _Checked(picture, ledger.new_image_id(project_id), _status(picture, tag_ids, known, limits))
+        for picture in pictures
     ]
-    stored = _stored(components, account_id, project_id, checked)
-    with components.database.write() as session:
-        return _record(session, account_id, project_id, key_id, stored, tag_ids, metadata or {})
+    with _released(components, project_id, checked):
+        stored = _stored(components, account_id, project_id, checked)
+        with components.database.write() as session:
+            return _record(session, account_id, project_id, key_id, stored, tag_ids, metadata or {}, limits)
 
 
 def _check_batch(
@@ -140,13 +146,17 @@ def _check_batch(
     unknown = [tag_id for tag_id in tag_ids if tag_id not in known]
     if unknown:
         raise OwnVisionError("BadRequestImageTags", f"There is no tag {unknown[0]} in this project.")
+    _check_quota(session, project, len(pictures))
+    return known
+
+
+def _check_quota(session: Session, project: Project, coming: int) -> None:
     quota = TIERS[accounts.get(session, project.account_id).tier].images_per_project
-    if quota is not None and project.image_count + len(pictures) > quota:
+    if quota is not None and project.image_count + coming > quota:
         raise OwnVisionError(
             "BadRequestImageExceededCount",
             f"This tier allows {quota} images per project; {project.image_count} are there already.",
         )
-    return known
 
 
 def _status(picture: Picture, tag_ids: Sequence[str], known: Mapping[str, str], limits: Limits) -> str:
@@ -162,6 +172,24 @@ def _status(picture: Picture, tag_ids: Sequence[str], known: Mapping[str, str], 
     if len(picture.boxes) > limits.regions_per_image:
         return "ErrorRegionLimitExceed"
     return OK
+
+
+@contextmanager
+def _released(components: Components, project_id: str, checked: Sequence[_Checked]) -> Iterator[None]:
+    """Give reserved prefixes back at once when taking in fails, instead of when their lease lapses."""
+    try:
+        yield
+    except BaseException:
+        with suppress(SQLAlchemyError), components.database.write() as session:
+            prefixes = [ledger.image_prefix(project_id, item.id) for item in checked]
+            ledger.release(session, prefixes)
+        raise
+
+
+def within(info: pixels.ImageInfo, limits: Limits) -> bool:
+    """Whether a picture's sides keep the limits that are set, which may be narrower than those of decoding."""
+    longer, shorter = max(info.width, info.height), min(info.width, info.height)
+    return longer <= limits.image_side and longer <= limits.image_aspect * shorter
 
 
 def _stored(components: Components, account_id: str, project_id: str, checked: Sequence[_Checked]) -> list[_Checked]:
@@ -190,17 +218,24 @@ def _store(components: Components, project_id: str, item: _Checked, reserved: Fu
     """Check one picture's bytes and write them under its prefix once it is reserved, not yet durable."""
     limits = components.settings.limits
     assert item.picture.read is not None  # `_status` saw to it
-    data = item.picture.read()
+    try:
+        data = item.picture.read()
+    except (BlobMissing, BlobDamaged):
+        return replace(item, status="ErrorSource")  # a prediction that went meanwhile
     if len(data) > limits.training_image_bytes:
         return replace(item, status="ErrorImageSize")
     try:
         info = pixels.verify(data)
     except pixels.BadImage as error:
         return replace(item, status=_STATUS_BY_REASON[error.reason])
+    if not within(info, limits):
+        return replace(item, status="ErrorImageDimensions")
     sha256 = hashlib.sha256(data).hexdigest()
     reserved.result()
     try:
         components.blobs.put_new(ledger.image_prefix(project_id, item.id) + "original", data, durable=False)
+    except KeyMissing:
+        raise OwnVisionError("NotFoundProject", f"Project {project_id} was deleted meanwhile.") from None
     except OSError:
         return replace(item, status="ErrorStorage")
     return replace(item, info=info, sha256=sha256, size=len(data))
@@ -214,6 +249,7 @@ def _record(
     checked: Sequence[_Checked],
     tag_ids: Sequence[str],
     metadata: Mapping[str, str],
+    limits: Limits,
 ) -> list[Added]:
     """Make stored pictures images of a project; the same bytes are kept once. Few statements however many there are."""
     project = projects.lock(session, account_id, project_id)
@@ -228,17 +264,20 @@ def _record(
             )
         )
     }
+    types = {tag.id: tag.type for tag in tag_rows.values()}
     outcomes: list[tuple[_Checked, str]] = []
     fresh: dict[str, _Checked] = {}
     for item in checked:
         status = item.status
         if status == OK and (item.sha256 in by_sha or item.sha256 in fresh):
             status = DUPLICATE
-        elif status == OK and not set(_carried(item, tag_ids)) <= set(tag_rows):
-            status = "ErrorInvalidTag"  # deleted since it was checked
         elif status == OK:
+            # Asked again under the lock: tags may have been deleted or become Negative since.
+            status = _status(item.picture, tag_ids, types, limits)
+        if status == OK:
             fresh[item.sha256] = item
         outcomes.append((item, status))
+    _check_quota(session, project, len(fresh))
     shown = _insert(session, project, key_id, fresh, tag_ids, metadata, tag_rows)
     live = [ledger.image_prefix(project.id, item.id) for item in fresh.values()]
     ledger.make_live(session, live)
@@ -366,24 +405,29 @@ def add_from_predictions(
             for id, own_tags, boxes in entries
         ]
         known = _check_batch(session, project, pictures, tag_ids, metadata or {}, limits)
-    checked = [
-        _Checked(
-            picture,
-            picture.source if picture.status == OK else ledger.new_image_id(),
-            _status(picture, tag_ids, known, limits),
-        )
-        for picture in pictures
-    ]
-    stored = _stored(components, account_id, project_id, checked)
-    with components.database.write() as session:
-        results = _record(session, account_id, project_id, key_id, stored, tag_ids, metadata or {})
-        gone = [result.source for result in results if result.status in (OK, DUPLICATE)]
-        for row in session.scalars(
-            select(Prediction).where(Prediction.id.in_(gone), Prediction.project_id == project_id)
-        ):
-            ledger.doom(session, [ledger.prediction_prefix(project_id, row.id)])
-            session.delete(row)
-        return results
+    seen: set[str] = set()
+    checked = []
+    for picture in pictures:
+        # An id named twice goes over once; its double has the same bytes and is a duplicate like any other.
+        own = picture.status == OK and picture.source not in seen
+        seen.add(picture.source)
+        id = picture.source if own else ledger.new_image_id(project_id)
+        checked.append(_Checked(picture, id, _status(picture, tag_ids, known, limits)))
+    with _released(components, project_id, checked):
+        stored = _stored(components, account_id, project_id, checked)
+        with components.database.write() as session:
+            results = _record(session, account_id, project_id, key_id, stored, tag_ids, metadata or {}, limits)
+            _take_over(session, project_id, results)
+            return results
+
+
+def _take_over(session: Session, project_id: str, results: Sequence[Added]) -> None:
+    """Predictions that became images are predictions no more."""
+    gone = [result.source for result in results if result.status in (OK, DUPLICATE)]
+    chosen = select(Prediction).where(Prediction.id.in_(gone), Prediction.project_id == project_id)
+    for row in session.scalars(chosen):
+        ledger.doom(session, [ledger.prediction_prefix(project_id, row.id)])
+        session.delete(row)
 
 
 def _reader(components: Components, row: Prediction) -> Callable[[], bytes]:

@@ -12,7 +12,6 @@ from ownvision.store.tables import Account, Export, Iteration, IterationTag, Pre
 from ownvision.store.tables.base import now
 
 COMPLETED = "Completed"
-_PUBLISH_NAME_CHARACTERS: int = Limits.model_fields["name_characters"].default
 
 
 def all(session: Session, project: Project) -> list[Iteration]:
@@ -107,12 +106,19 @@ def delete(session: Session, project: Project, iteration_id: str) -> None:
         ],
     )
     session.delete(iteration)
+    ledger.doom_rows(session, project.account_id, project.id)
     session.flush()
     coverage.release(session, project.id)
 
 
 def publish(
-    session: Session, project: Project, iteration_id: str, name: str, resource_id: str, overwrite: bool
+    session: Session,
+    project: Project,
+    iteration_id: str,
+    name: str,
+    resource_id: str,
+    overwrite: bool,
+    limits: Limits,
 ) -> bool:
     """Let the prediction API answer to `name` with this iteration; with `overwrite` a taken name moves to it.
 
@@ -121,7 +127,7 @@ def publish(
             BadRequestInvalidPublishName, BadRequestInvalidPublishTarget.
     """
     iteration = trained(session, project, iteration_id)
-    _check_publish_name(name)
+    _check_publish_name(name, limits)
     target = session.get_one(Account, project.account_id).prediction_resource_id
     if resource_id.strip().rstrip("/").lower() != target.lower():
         raise OwnVisionError(
@@ -183,9 +189,9 @@ def _withdraw(session: Session, iteration: Iteration) -> None:
     session.flush()  # before the name goes to another: it is unique
 
 
-def _check_publish_name(name: str) -> None:
-    if not name.strip() or len(name) > _PUBLISH_NAME_CHARACTERS or not name.isprintable():
+def _check_publish_name(name: str, limits: Limits) -> None:
+    if not name.strip() or len(name) > limits.name_characters or not name.isprintable():
         raise OwnVisionError(
             "BadRequestInvalidPublishName",
-            f"A publish name has 1 to {_PUBLISH_NAME_CHARACTERS} printable characters.",
+            f"A publish name has 1 to {limits.name_characters} printable characters.",
         )

@@ -15,6 +15,9 @@ from ownvision.store.tables import Image, ImageMetadata
 _TOKEN = re.compile(r"\s*(?:(?P<quoted>'(?:[^']|'')*')|(?P<paren>[()])|(?P<word>[^\s()']+))")
 
 
+_MOST_TOKENS = 200
+
+
 def condition(text: str, project_id: str) -> ColumnElement[bool]:
     """The condition a filter states.
 
@@ -25,6 +28,8 @@ def condition(text: str, project_id: str) -> ColumnElement[bool]:
     if body.lower().startswith("metadata="):
         body = body[len("metadata=") :]
     tokens = list(_tokens(body))
+    if len(tokens) > _MOST_TOKENS:
+        raise _unreadable(f"it is too long; {_MOST_TOKENS // 4} comparisons are the most")
     parsed, rest = _either(tokens, project_id)
     if rest:
         raise _unreadable(f"{rest[0]!r} was not expected there")
@@ -43,19 +48,21 @@ def _tokens(text: str) -> Iterator[str]:
 
 
 def _either(tokens: list[str], project_id: str) -> tuple[ColumnElement[bool], list[str]]:
-    parsed, tokens = _both(tokens, project_id)
+    part, tokens = _both(tokens, project_id)
+    parts = [part]
     while tokens and tokens[0].lower() == "or":
-        right, tokens = _both(tokens[1:], project_id)
-        parsed = or_(parsed, right)
-    return parsed, tokens
+        part, tokens = _both(tokens[1:], project_id)
+        parts.append(part)
+    return or_(*parts), tokens
 
 
 def _both(tokens: list[str], project_id: str) -> tuple[ColumnElement[bool], list[str]]:
-    parsed, tokens = _term(tokens, project_id)
+    part, tokens = _term(tokens, project_id)
+    parts = [part]
     while tokens and tokens[0].lower() == "and":
-        right, tokens = _term(tokens[1:], project_id)
-        parsed = and_(parsed, right)
-    return parsed, tokens
+        part, tokens = _term(tokens[1:], project_id)
+        parts.append(part)
+    return and_(*parts), tokens
 
 
 def _term(tokens: list[str], project_id: str) -> tuple[ColumnElement[bool], list[str]]:

@@ -14,13 +14,17 @@ _TRIES = 3
 
 
 def hold(session: Session, claim: rows.Claim) -> None:
-    """Make sure, and for the rest of this write transaction, that the job is still this worker's.
+    """Make sure, and for the rest of this write transaction, that the job is still this worker's and still wanted.
 
     Raises:
-        Stale: It is not; the transaction must be undone.
+        Stale: It is another's; the transaction must be undone.
+        Cancelled: It was asked to stop; the transaction must be undone.
     """
-    if session.scalar(select(Job.id).where(rows.held_by(claim)).with_for_update()) is None:
+    stop = session.scalar(select(Job.cancel_requested).where(rows.held_by(claim)).with_for_update())
+    if stop is None:
         raise rows.Stale(claim.job_id)
+    if stop:
+        raise rows.Cancelled(claim.job_id)
 
 
 def write(components: Components, claim: rows.Claim, prefix: str, kind: str, name: str, data: bytes) -> None:

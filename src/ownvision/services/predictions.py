@@ -18,6 +18,7 @@ from ownvision.learning.evaluate import Detections
 from ownvision.limits import Limits
 from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL
+from ownvision.services.intake import within
 from ownvision.store import ledger
 from ownvision.store.blobs import BlobDamaged, BlobMissing
 from ownvision.store.keys import KeyMissing
@@ -26,7 +27,6 @@ from ownvision.store.tables.base import now
 
 Predicted = dict[str, Any]
 
-_LIMITS = Limits()
 _CODE_BY_REASON = {
     "format": "BadRequestImageFormat",
     "truncated": "BadRequestImageFormat",
@@ -58,8 +58,15 @@ def predict(
     if not data:
         raise OwnVisionError("BadRequestImageStream", "The request holds no image.")
     prefix = ledger.iteration_prefix(iteration.project_id, iteration.id)
+    limits = components.settings.limits
     try:
         info = pixels.inspect(data)
+        if not within(info, limits):
+            raise pixels.BadImage(
+                "dimensions",
+                f"The image is {info.width} × {info.height}; its longer side may have {limits.image_side} pixels, and "
+                f"{limits.image_aspect:g} times the shorter.",
+            )
         model = components.models.get(iteration.id, lambda: components.blobs.read(prefix + MODEL))
         found = model.predict(data)
     except pixels.BadImage as error:
@@ -72,7 +79,7 @@ def predict(
     ordered = [known[tag_id] for tag_id in model.tag_ids]
     if isinstance(found, Classification):
         return labelled(found.probabilities, ordered), info
-    return boxed(found, ordered), info
+    return boxed(found, ordered)[: limits.predicted_regions], info
 
 
 def labelled(probabilities: NDArray[np.float32], tags: Sequence[IterationTag]) -> list[Predicted]:
@@ -115,7 +122,10 @@ def store(
     """
     prefix = ledger.prediction_prefix(project.id, prediction_id)
     ledger.reserve(components.database, [(prefix, "prediction", account_id, project.id)])
-    components.blobs.put_new(prefix + "original", data)
+    try:
+        components.blobs.put_new(prefix + "original", data)
+    except KeyMissing:
+        raise OwnVisionError("NotFoundProject", f"Project {project.id} was deleted meanwhile.") from None
     with components.database.write() as session:
         if session.get(Iteration, iteration.id) is None:
             ledger.doom(session, [prefix])
@@ -145,7 +155,7 @@ def store(
 
 
 def query(
-    session: Session, project: Project, token: Mapping[str, Any], limits: Limits = _LIMITS
+    session: Session, project: Project, token: Mapping[str, Any], limits: Limits
 ) -> tuple[dict[str, Any], list[Prediction]]:
     """One page of the stored predictions, and the token that leads to the next.
 

@@ -150,6 +150,7 @@ def delete(session: Session, project: Project) -> None:
             f"{published.name} is published as {published.publish_name!r}; unpublish it before deleting the project.",
         )
     ledger.doom_project(session, project.id)
+    ledger.doom_rows(session, project.account_id, project.id)
     session.delete(project)
     session.flush()
 

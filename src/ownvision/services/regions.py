@@ -53,7 +53,10 @@ def clipped(box: Box) -> Box:
     if min(box.left, box.top) < -_ROUNDING or max(right, bottom) > 1 + _ROUNDING:
         raise _no_box(box, "it must lie inside the picture: left, top ≥ 0 and left + width, top + height ≤ 1")
     left, top = max(box.left, 0.0), max(box.top, 0.0)
-    return Box(box.tag_id, left, top, min(right, 1.0) - left, min(bottom, 1.0) - top)
+    inside = Box(box.tag_id, left, top, min(right, 1.0) - left, min(bottom, 1.0) - top)
+    if inside.width <= 0 or inside.height <= 0:
+        raise _no_box(box, "nothing of it lies inside the picture")
+    return inside
 
 
 def _no_box(box: Box, why: str) -> OwnVisionError:
@@ -126,7 +129,9 @@ def add(
         image = found[entry.image_id]
         if box in present[image.seq]:
             duplicated.append(entry)
-        elif len(present[image.seq]) >= limits.regions_per_image:
+        elif len(present[image.seq]) >= limits.regions_per_image or (
+            box.tag_id not in carried[image.seq] and len(carried[image.seq]) >= limits.tags_per_image
+        ):
             exceeded.append(entry)
         else:
             present[image.seq].add(box)

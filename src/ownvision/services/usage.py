@@ -3,8 +3,8 @@
 A process that is killed forgets the counts of its last seconds; an account with a quota is counted before it is served.
 """
 
+import logging
 import threading
-import time
 from collections import Counter
 
 from sqlalchemy import select, update
@@ -14,6 +14,8 @@ from ownvision.errors import OwnVisionError
 from ownvision.store.database import Database
 from ownvision.store.tables import Account, Usage
 from ownvision.store.tables.base import now
+
+log = logging.getLogger("ownvision.usage")
 
 _FLUSH_SECONDS = 10.0
 
@@ -30,17 +32,19 @@ def predictions(session: Session, account_id: str) -> int:
 
 
 class Meter:
-    """Counts the predictions of this process.
+    """Counts the predictions of this process; a thread of its own keeps them, so that no prediction waits for it.
 
     Args:
         database: Where the counts are kept.
+        seconds: How often.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, seconds: float = _FLUSH_SECONDS) -> None:
+        self._database, self._seconds = database, seconds
         self._lock = threading.Lock()
-        self._pending: Counter[str] = Counter()
-        self._flushed = time.monotonic()
+        self._pending: Counter[tuple[str, str]] = Counter()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def count(self, account_id: str, quota: int | None) -> None:
         """Count one prediction.
@@ -54,27 +58,45 @@ class Meter:
                     raise OwnVisionError(
                         "BadRequestExceededQuota", f"This tier allows {quota} predictions per month; all are used."
                     )
-                _add(session, account_id, 1)
+                _add(session, account_id, this_month(), 1)
             return
         with self._lock:
-            self._pending[account_id] += 1
-            due = time.monotonic() - self._flushed > _FLUSH_SECONDS
-        if due:
-            self.flush()
+            self._pending[account_id, this_month()] += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._keep, name="usage", daemon=True)
+                self._thread.start()
 
     def flush(self) -> None:
-        """Keep what was counted since the last time."""
+        """Keep what was counted since the last time; what can't be kept stays counted for the next."""
         with self._lock:
             pending, self._pending = self._pending, Counter()
-            self._flushed = time.monotonic()
-        if pending:
+        if not pending:
+            return
+        try:
             with self._database.write() as session:
-                for account_id, count in pending.items():
-                    _add(session, account_id, count)
+                for (account_id, month), count in pending.items():
+                    _add(session, account_id, month, count)
+        except BaseException:
+            with self._lock:
+                self._pending.update(pending)
+            raise
+
+    def close(self) -> None:
+        """Stop the thread and keep what was counted; of what is counted later only `flush` knows."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        self.flush()
+
+    def _keep(self) -> None:
+        while not self._closing.wait(self._seconds):
+            try:
+                self.flush()
+            except Exception:
+                log.exception("The counts of predictions could not be kept; they will be tried again.")
 
 
-def _add(session: Session, account_id: str, count: int) -> None:
-    month = this_month()
+def _add(session: Session, account_id: str, month: str, count: int) -> None:
     changed = session.execute(
         update(Usage)
         .where(Usage.account_id == account_id, Usage.month == month)

@@ -8,7 +8,8 @@ and leaves nothing.
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from sqlalchemy import delete, insert, or_, select, update
@@ -24,6 +25,7 @@ from ownvision.store.tables.base import new_id, now
 log = logging.getLogger("ownvision.store")
 
 PENDING, LIVE, DOOMED, GONE = "pending", "live", "doomed", "gone"
+ROWS = "rows"  # a kind without bytes
 LEASE = timedelta(minutes=15)
 AFTERSWEEP = timedelta(days=1)
 _PART = 500
@@ -43,22 +45,25 @@ def prediction_prefix(project_id: str, prediction_id: str) -> str:
 
 
 class _ImageIds:
-    """Random ids, of which up to `_PER_SHARD` in a row begin alike."""
+    """Random ids, of which up to `_PER_SHARD` of one project in a row begin alike."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._shard, self._left = "", 0
+        self._shards: OrderedDict[str, tuple[str, int]] = OrderedDict()
 
-    def draw(self) -> str:
+    def draw(self, project_id: str) -> str:
         id = new_id()
         with self._lock:
-            if not self._left:
-                self._shard, self._left = id[:_SHARD], _PER_SHARD
-            self._left -= 1
-            return self._shard + id[_SHARD:]
+            shard, left = self._shards.pop(project_id, ("", 0))
+            if not left:
+                shard, left = id[:_SHARD], _PER_SHARD
+            self._shards[project_id] = shard, left - 1
+            while len(self._shards) > _PROJECTS:
+                self._shards.popitem(last=False)
+        return shard + id[_SHARD:]
 
 
-_SHARD, _PER_SHARD = 8, 256
+_SHARD, _PER_SHARD, _PROJECTS = 8, 256, 1_000
 new_image_id = _ImageIds().draw
 
 
@@ -121,9 +126,23 @@ def make_live(session: Session, prefixes: Sequence[str]) -> None:
 
 
 def doom(session: Session, prefixes: Sequence[str]) -> None:
-    """Whatever lies under these prefixes is to go, once the transaction is committed."""
+    """Whatever lies under these prefixes is to go, once the transaction is committed; what is gone is swept again."""
     for part in _parts(prefixes):
-        session.execute(update(Blob).where(Blob.prefix.in_(part), Blob.state != GONE).values(state=DOOMED, due=now()))
+        session.execute(update(Blob).where(Blob.prefix.in_(part)).values(state=DOOMED, due=now()))
+
+
+def release(session: Session, prefixes: Sequence[str]) -> None:
+    """Doom what was reserved and never became live."""
+    for part in _parts(prefixes):
+        session.execute(
+            update(Blob).where(Blob.prefix.in_(part), Blob.state == PENDING).values(state=DOOMED, due=now())
+        )
+
+
+def doom_rows(session: Session, account_id: str, project_id: str) -> None:
+    """Note that rows were erased that own no bytes, so that the database's freed pages are rewritten for them too."""
+    prefix = f"{project_id}/{ROWS}/{new_id()}/"
+    session.add(Blob(prefix=prefix, kind=ROWS, account_id=account_id, project_id=project_id, state=DOOMED, due=now()))
 
 
 def doom_project(session: Session, project_id: str) -> None:
@@ -133,20 +152,32 @@ def doom_project(session: Session, project_id: str) -> None:
     )
 
 
-def sweep(database: Database, blobs: BlobStore, limit: int = 1_000) -> int:
+def sweep(
+    database: Database,
+    blobs: BlobStore,
+    limit: int = 1_000,
+    erased: Callable[[str, Sequence[str]], None] = lambda kind, prefixes: None,
+) -> int:
     """Remove what is doomed, lapsed or due to be swept again; returns how many prefixes were handled.
 
     The bytes go first: a row that stays names work still to do, the reverse would be an orphan.
+
+    Args:
+        database: Where the ledger is.
+        blobs: Where the bytes are.
+        limit: How many prefixes at most.
+        erased: Told kind and prefixes of what was removed, after its deletion was committed and before its row says
+            gone: told again after a crash in between, never too early, never not at all.
     """
     moment = now()
     with database.read() as session:
         rows = session.execute(
-            select(Blob.prefix, Blob.state)
+            select(Blob.prefix, Blob.state, Blob.kind)
             .where(Blob.state.in_((PENDING, DOOMED, GONE)), Blob.due <= moment)
             .order_by(Blob.state, Blob.due)
             .limit(limit)
         ).all()
-    pending = [prefix for prefix, state in rows if state == PENDING]
+    pending = [row.prefix for row in rows if row.state == PENDING]
     if pending:
         with database.write() as session:
             doom_lapsed(session, pending)
@@ -154,10 +185,13 @@ def sweep(database: Database, blobs: BlobStore, limit: int = 1_000) -> int:
     rows = [row for row in rows if _removed(blobs, row.prefix)]
     if not rows:
         return len(pending)
+    doomed = [row for row in rows if row.state == DOOMED]
+    for kind in sorted({row.kind for row in doomed} - {ROWS}):
+        erased(kind, [row.prefix for row in doomed if row.kind == kind])
     with database.write() as session:
-        for part in _parts([prefix for prefix, state in rows if state == GONE]):
+        for part in _parts([row.prefix for row in rows if row.state == GONE]):
             session.execute(delete(Blob).where(Blob.prefix.in_(part), Blob.state == GONE))
-        for part in _parts([prefix for prefix, state in rows if state == DOOMED]):
+        for part in _parts([row.prefix for row in doomed]):
             session.execute(
                 update(Blob)
                 .where(Blob.prefix.in_(part), Blob.state == DOOMED)

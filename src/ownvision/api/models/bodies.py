@@ -16,6 +16,7 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class ImageProcessingSettings(Wire):
@@ -174,8 +175,8 @@ class PredictionQueryTag(Wire):
     """A tag and the probabilities asked for."""
 
     id: Guid
-    min_threshold: float | None = None
-    max_threshold: float | None = None
+    min_threshold: Probability | None = None
+    max_threshold: Probability | None = None
 
 
 class PredictionQueryToken(Wire):

@@ -1,6 +1,7 @@
 """Images: found, counted, taken in, described, deleted."""
 
 import asyncio
+from collections.abc import Coroutine, Iterable
 from typing import Annotated, Any
 
 from fastapi import Body, Query, Request
@@ -201,6 +202,16 @@ async def create_images_from_files(call: TheCall, request: Request, project_id: 
         return await _add(call, project_id, pictures, batch.tag_ids or [], batch.metadata)
 
 
+async def _all(fetches: Iterable[Coroutine[Any, Any, Picture]]) -> list[Picture]:
+    """What these give, in order; when one fails, the others have ended before its error goes on."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in fetches]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
 @operation(router, "POST", "/projects/{projectId}/images/urls", models.ImageCreateSummary, status=(200, 207))
 async def create_images_from_urls(call: TheCall, project_id: ProjectId, batch: models.ImageUrlCreateBatch) -> Json:
     """Add the provided images urls to the set of training images."""
@@ -219,7 +230,7 @@ async def create_images_from_urls(call: TheCall, project_id: ProjectId, batch: m
             except fetch.FetchFailed as error:
                 return Picture(entry.url, None, "ErrorImageSize" if error.too_large else "ErrorSource", **common)
 
-        pictures = list(await asyncio.gather(*(picture(entry) for entry in entries)))
+        pictures = await _all(picture(entry) for entry in entries)
         return await _add(call, project_id, pictures, batch.tag_ids or [], batch.metadata)
 
 
@@ -255,11 +266,7 @@ def delete_images(
         at_most(given(image_ids, "imageIds (or allImages)"), call.limits.batch_ids, "images")
     with call.database.write() as session:
         project = projects.lock(session, call.account_id, project_id)
-        erased = images.delete_images(
-            session, project, None if all_images else image_ids, all_iterations=all_iterations
-        )
-        # Ids that are gone from everywhere are noted where a restored backup will find them.
-        call.components.keys.journal("image", erased)
+        images.delete_images(session, project, None if all_images else image_ids, all_iterations=all_iterations)
     return empty(202 if all_images or all_iterations else 204)
 
 

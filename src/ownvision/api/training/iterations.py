@@ -130,7 +130,7 @@ def publish_iteration(
     """Publish a specific iteration."""
     with call.database.write() as session:
         project = projects.get(session, call.account_id, project_id, lock=True)
-        iterations.publish(session, project, iteration_id, publish_name, prediction_id, overwrite)
+        iterations.publish(session, project, iteration_id, publish_name, prediction_id, overwrite, call.limits)
     return Json(True)
 
 

@@ -12,10 +12,12 @@ from ownvision.api.parameters import Flag, ForIteration, PredictionIds, ProjectI
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.spool import Spool
 from ownvision.api.wire import Json, empty
+from ownvision.errors import OwnVisionError
 from ownvision.services import predictions, projects
 from ownvision.store.tables import IterationTag
 
 router = training("predictions")
+_ORDERS = {name.lower(): name for name in ("Newest", "Oldest", "Suggested")}
 
 
 @operation(
@@ -54,9 +56,13 @@ async def quick_test_image_url(
 @operation(router, "POST", "/projects/{projectId}/predictions/query", models.PredictionQueryResult)
 def query_predictions(call: TheCall, project_id: ProjectId, query: models.PredictionQueryToken) -> Json:
     """Get images that were sent to your prediction endpoint."""
+    if query.order_by and query.order_by.lower() not in _ORDERS:
+        raise OwnVisionError(
+            "BadRequestPredictionInvalidQueryParameters", f"orderBy must be {' or '.join(_ORDERS.values())}."
+        )
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
-        token, rows = predictions.query(session, project, query.model_dump(by_alias=True))
+        token, rows = predictions.query(session, project, query.model_dump(by_alias=True), call.limits)
         of_iterations = {row.iteration_id for row in rows}
         tags: dict[str, dict[str, IterationTag]] = {iteration_id: {} for iteration_id in of_iterations}
         for tag in session.scalars(select(IterationTag).where(IterationTag.iteration_id.in_(of_iterations))):
@@ -72,5 +78,4 @@ def delete_prediction(call: TheCall, project_id: ProjectId, ids: PredictionIds) 
     at_most(given(ids, "ids", "BadRequestPredictionIdsMissing"), limit, "ids", "BadRequestPredictionIdsExceededCount")
     with call.database.write() as session:
         predictions.delete(session, projects.get(session, call.account_id, project_id, lock=True), ids)
-        call.components.keys.journal("prediction", ids)
     return empty()

@@ -20,8 +20,8 @@ class Blob(Base):
         Index("ix_blobs_project", "project_id", "state"),
     )
 
-    prefix: Mapped[str] = mapped_column(String(200), primary_key=True)  # ends in "/"
-    kind: Mapped[str]  # image | prediction | iteration | export
+    prefix: Mapped[str] = mapped_column(String(200), primary_key=True)  # ends in "/" or "."
+    kind: Mapped[str]  # image | prediction | iteration | export | rows
     account_id: Mapped[str] = mapped_column(String(36))
     project_id: Mapped[str] = mapped_column(String(36))
     state: Mapped[str] = mapped_column(default="pending")
