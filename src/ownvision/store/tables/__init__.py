@@ -6,8 +6,10 @@ from ownvision.store.tables.blob import Blob
 from ownvision.store.tables.image import Image, ImageMetadata, ImageTag, Region
 from ownvision.store.tables.iteration import Export, Iteration, IterationTag, Lineage, ScoredImage
 from ownvision.store.tables.job import Job
+from ownvision.store.tables.notification import Notification
 from ownvision.store.tables.prediction import Prediction
-from ownvision.store.tables.project import Project, Tag
+from ownvision.store.tables.project import Project, ProjectExport, Tag
+from ownvision.store.tables.suggestion import Suggestion
 from ownvision.store.tables.usage import Usage
 
 __all__ = [
@@ -23,10 +25,13 @@ __all__ = [
     "IterationTag",
     "Job",
     "Lineage",
+    "Notification",
     "Prediction",
     "Project",
+    "ProjectExport",
     "Region",
     "ScoredImage",
+    "Suggestion",
     "Tag",
     "Usage",
 ]

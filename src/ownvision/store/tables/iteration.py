@@ -23,6 +23,13 @@ class Iteration(Base):
             sqlite_where=text("publish_name IS NOT NULL"),
             postgresql_where=text("publish_name IS NOT NULL"),
         ),
+        Index(
+            "uq_iterations_default",
+            "project_id",
+            unique=True,
+            sqlite_where=text("is_default"),
+            postgresql_where=text("is_default"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
@@ -44,6 +51,8 @@ class Iteration(Base):
     pipeline: Mapped[str]  # version of backbone, pixels and recipe: "nothing changed" compares it
     publish_name: Mapped[str | None]
     publish_resource_id: Mapped[str | None]
+    is_default: Mapped[bool] = mapped_column(default=False)  # what v1 and v2 predict with
+    notify_email: Mapped[bytes | None] = mapped_column(LargeBinary)  # encrypted; forgotten once the mail is queued
     error: Mapped[str | None]
     image_count: Mapped[int] = mapped_column(default=0)
     tagged_count: Mapped[int] = mapped_column(default=0)

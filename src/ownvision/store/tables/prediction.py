@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String
+from sqlalchemy import JSON, Float, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ownvision.store.tables.base import Base, now
@@ -15,6 +15,7 @@ class Prediction(Base):
     __tablename__ = "predictions"
     __table_args__ = (
         Index("ix_predictions_project_created", "project_id", "created"),
+        Index("ix_predictions_project_uncertainty", "project_id", "uncertainty"),
         Index("ix_predictions_expires", "expires"),
     )
 
@@ -24,6 +25,7 @@ class Prediction(Base):
     domain_id: Mapped[str] = mapped_column(String(36))
     application: Mapped[str | None]
     created: Mapped[datetime] = mapped_column(default=now)
+    uncertainty: Mapped[float] = mapped_column(Float(53), default=0.0)  # entropy, bits
     expires: Mapped[datetime]
     # [{"probability", "tagId", "boundingBox"?}], names are the iteration's
     predictions: Mapped[list[dict[str, Any]]] = mapped_column(JSON)

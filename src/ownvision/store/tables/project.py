@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy import ForeignKey, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ownvision.store.tables.base import Base, new_id, now
@@ -29,6 +29,11 @@ class Project(Base):
     image_count: Mapped[int] = mapped_column(default=0)
     tagged_count: Mapped[int] = mapped_column(default=0)
     iterations_made: Mapped[int] = mapped_column(default=0)  # the number in "Iteration N"; never reused
+    status: Mapped[str] = mapped_column(default="Succeeded")  # Succeeded | Importing | Failed
+    # Addresses that hold a signature: encrypted (`KeyStore.seal`).
+    export_container: Mapped[bytes | None] = mapped_column(LargeBinary)
+    notification_queue: Mapped[bytes | None] = mapped_column(LargeBinary)
+    webhook: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class Tag(Base):
@@ -44,3 +49,19 @@ class Tag(Base):
     type: Mapped[str] = mapped_column(default="Regular")
     image_count: Mapped[int] = mapped_column(default=0)
     created: Mapped[datetime] = mapped_column(default=now)
+
+
+class ProjectExport(Base):
+    """A token of ExportProject: one project at one revision, until it expires or is revoked; counts of that time."""
+
+    __tablename__ = "project_exports"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    revision: Mapped[int]
+    image_count: Mapped[int]
+    tag_count: Mapped[int]
+    region_count: Mapped[int]
+    iteration_count: Mapped[int]
+    created: Mapped[datetime] = mapped_column(default=now)
+    expires: Mapped[datetime]
