@@ -108,6 +108,9 @@ VALUES: Mapping[tuple[str, str], frozenset[str]] = {
 }
 """Values beyond those that a version's documentation names."""
 
+ALIASES = {"ExportModel": "Export"}
+"""Models that a client calls otherwise."""
+
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 GUID_NAMES = re.compile(r"(id|project|iteration|domain|\w+Ids?)")
 NO_GUIDS = {"originalPublishResourceId"}
@@ -306,6 +309,7 @@ class Context:
     def model(self, raw: Raw, name: str, path: str) -> Iterator[str]:
         """An object: its keys, their order, and every value."""
         declared = {key: (kind, values) for _, key, kind, values in self.schema[name]}
+        name = ALIASES.get(name, name)
         for key, (kind, values) in declared.items():
             plain = key[:1].lower() + key[1:]
             rule = f"{name}.{plain}"
@@ -322,7 +326,7 @@ class Context:
             rule = f"{name}.{key[:1].lower() + key[1:]}"
             if key not in declared and self.version not in EXTRA.get(rule, ()):
                 yield f"{path}: has {key}, which {self.version} does not know"
-        wanted = ORDER.get((self.version, name)) or [key for key in declared]
+        wanted = ORDER.get((self.version, name)) or list(declared)
         got = [key for key in raw if key in wanted]
         if got != [key for key in wanted if key in raw]:
             yield f"{path}: keys are in the order {', '.join(got)}"
@@ -347,7 +351,11 @@ def of_refusal(line: Mapping[str, Any], version: str) -> Iterator[str]:
     if line["status"] != status:
         yield f"answered {line['status']} {line['body'][:300]!r}, not {status}"
         return
-    body = json.loads(line["body"])
+    try:
+        body = json.loads(line["body"])
+    except ValueError:
+        yield f"says {line['body'][:300]!r}, which is no JSON"
+        return
     if code is None:
         text = body.get("message") or body.get("error", {}).get("message", "")
         if "invalid subscription key" not in text:

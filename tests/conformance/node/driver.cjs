@@ -4,7 +4,7 @@
 
 const fs = require("node:fs");
 const path = require("node:path");
-const { ApiKeyCredentials } = require("@azure/ms-rest-js");
+const { ApiKeyCredentials, DefaultHttpClient } = require("@azure/ms-rest-js");
 const training = require("@azure/cognitiveservices-customvision-training");
 const prediction = require("@azure/cognitiveservices-customvision-prediction");
 const life = require("./life.cjs");
@@ -114,7 +114,17 @@ class Run {
 
   clientOf(api, key) {
     const { Client, header } = LIBRARIES[api];
-    const client = new Client(new ApiKeyCredentials({ inHeader: { [header]: key } }), this.facts.endpoint);
+    const plain = new DefaultHttpClient();
+    // The errors that the client throws have lost the body as it was sent.
+    const httpClient = {
+      sendRequest: async (request) => {
+        const response = await plain.sendRequest(request);
+        this.body = response.bodyAsText;
+        return response;
+      },
+    };
+    const credentials = new ApiKeyCredentials({ inHeader: { [header]: key } });
+    const client = new Client(credentials, this.facts.endpoint, { httpClient });
     const send = client.sendOperationRequest.bind(client);
     // The description that the client itself sends by tells what each status is read as.
     client.sendOperationRequest = (given, spec, callback) => {
@@ -160,7 +170,7 @@ class Run {
     try {
       result = await this.clients[api][operation](...given);
     } catch (error) {
-      this.problem(operation, `${error.name}: ${error.message} ${error.response?.bodyAsText ?? ""}`.slice(0, 2000));
+      this.problem(operation, `${error.name}: ${error.message} ${this.body}`.slice(0, 2000));
       throw new OperationFailed(`${operation} failed`);
     }
     this.note(operation);
@@ -194,7 +204,7 @@ class Run {
       await client[operation](...given);
       emit("refusal", { ...line, status: 200, body: "" });
     } catch (error) {
-      emit("refusal", { ...line, status: error.statusCode ?? 0, body: error.response?.bodyAsText ?? String(error) });
+      emit("refusal", { ...line, status: error.statusCode ?? 0, body: this.body ?? String(error) });
     }
   }
 
