@@ -1,6 +1,7 @@
 """What the last run of the suite found, one file per client below `.conformance/results/`."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +15,7 @@ FOLDER = CACHE / "results"
 def keep(client: Client, report: Report) -> None:
     """Keep what came of a client's run."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    name = client.requirements.partition(".txt")[0]
+    name = re.sub(r"[^\w.]+", "-", client.name).strip("-")
     (FOLDER / f"{name}.json").write_text(json.dumps({"client": client.name, **asdict(report)}, indent=1))
 
 

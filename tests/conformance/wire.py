@@ -86,12 +86,20 @@ OMITTED: Mapping[str, When] = {
 }
 
 EXTRA: Mapping[str, frozenset[str]] = {
-    # Recordings of v2.2 and v3.0 have both, which their contracts do not.
-    "ProjectSettings.useNegativeSet": frozenset({"v2.2", "v3.0"}),
-    "ProjectSettings.detectionParameters": frozenset({"v2.2", "v3.0"}),
+    # The recording CreateProject(v1.2) of azure-sdk-for-net and those of v2.2 and v3.0 have settings that the contracts
+    # lack; of v2.0 and v2.1, which lie between, there is no recording.
+    "ProjectSettings.classification": frozenset({"v1.2"}),
+    "ProjectSettings.classificationType": frozenset({"v2.0"}),
+    "ProjectSettings.useNegativeSet": frozenset({"v1.2", "v2.0", "v2.1", "v2.2", "v3.0"}),
+    "ProjectSettings.detectionParameters": frozenset({"v2.0", "v2.1", "v2.2", "v3.0"}),
 }
 
+_V2_SETTINGS = ("domainId", "classificationType", "useNegativeSet", "detectionParameters")
 ORDER: Mapping[tuple[str, str], Sequence[str]] = {
+    ("v1.2", "ProjectSettings"): ("DomainId", "Classification", "UseNegativeSet"),
+    ("v2.0", "ProjectSettings"): _V2_SETTINGS,
+    ("v2.1", "ProjectSettings"): _V2_SETTINGS,
+    ("v2.2", "ProjectSettings"): _V2_SETTINGS,
     ("v3.0", "ProjectSettings"): (
         "domainId",
         "classificationType",
@@ -123,12 +131,14 @@ NO_ZONE, TICKS_Z, MILLIS_Z, ANY_Z, ANY = (
 OF_IMAGES = {"Image", "ImageTag", "ImageRegion", "ImageRegionCreateResult", "ImagePerformance"}
 
 
-def date_form(api: str, version: str, model: str) -> re.Pattern[str]:
-    """How a version writes the dates of a model; where no recording tells, any form will do."""
+def date_form(api: str, version: str, model: str, name: str) -> re.Pattern[str]:
+    """How a version writes a date; where no recording tells, any form will do."""
     if model in OF_IMAGES or model == "StoredSuggestedTagAndRegion":
         return NO_ZONE
     if api == "prediction":
         return MILLIS_Z if version == "v3.1" else TICKS_Z
+    if model == "Project" and version < "v2":
+        return NO_ZONE if name == "created" else TICKS_Z
     if model == "Project":
         return NO_ZONE if version == "v2.2" else MILLIS_Z if version >= "v3.1" else ANY
     if model == "Iteration":
@@ -288,7 +298,7 @@ class Context:
             yield f"{path}: {raw!r} is no {declared}"
         elif values and raw not in values and raw not in VALUES.get((self.version, f"{model}.{name}"), ()):
             yield f"{path}: {raw!r} is none of {', '.join(values)}"
-        elif declared == "iso-8601" and not date_form(self.api, self.version, model).fullmatch(raw):
+        elif declared == "iso-8601" and not date_form(self.api, self.version, model, name).fullmatch(raw):
             yield f"{path}: {raw!r} is not how {self.version} writes dates"
         elif declared == "str" and GUID_NAMES.fullmatch(name) and name not in NO_GUIDS and not GUID.fullmatch(raw):
             yield f"{path}: {raw!r} is no id"
