@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     body_rate: int = Field(
         4096, ge=0, description="Bytes per second that a request body must bring, on average after `BODY_TIMEOUT`"
     )
+    cors_origins: list[str] = Field(["*"], description="Origins whose web pages may call the service; `[]`: none")
     job_lease: float = Field(20.0, gt=0, description="Seconds a worker may be silent before its job is taken up again")
     threads: int = Field(0, ge=0, description="Threads of one model; 0: as many as there are cores")
     models_cached: int = Field(8, ge=1, description="Published models kept in memory")

@@ -1,10 +1,13 @@
 """What stands before every operation: keys, versions, paths, methods, ids, headers, rates."""
 
+import gzip
 import json
 import logging
 import re
+import socket
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +87,8 @@ def test_one_account_sees_nothing_of_another(tmp_path: Path) -> None:
         "/",
         "/customvision",
         "/customvision/v3.9/training/projects",
-        "/customvision/v3.1/training/projects",
-        "/customvision/v1.2/Training/projects",
+        f"/customvision/v3.2/training/projects/{uuid.UUID(int=1)}/images",
+        f"/customvision/v1.2/Training/projects/{uuid.UUID(int=1)}/images/tagged/count",
         f"{TRAINING}/nothing",
         f"{TRAINING}/projects/{uuid.uuid4()}/images/tagged/counts",
     ],
@@ -301,3 +304,96 @@ def test_the_account_shows_its_keys_and_quotas(api: Service, client: httpx.Clien
         assert shown["Keys"]["TrainingKeys"]["PrimaryKey"] == api.training_key
         assert shown["Keys"]["PredictionKeys"]["PrimaryKey"] == api.prediction_key
         assert project in [entry["ProjectId"] for entry in shown["Quotas"]["PerProject"]]
+
+
+def test_a_page_of_any_origin_may_call_with_a_key(api: Service) -> None:
+    asked = {
+        "Origin": "https://shop.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "prediction-key,content-type",
+    }
+    preflight = httpx.options(f"{api.url}{PREDICTION}/{NOBODY}/classify/iterations/x/image", headers=asked)
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == "*"
+    assert preflight.headers["access-control-allow-headers"] == "prediction-key,content-type"
+    assert "access-control-allow-credentials" not in preflight.headers
+    answer = httpx.get(f"{api.url}{TRAINING}/domains", headers={"Origin": "https://shop.example"})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, "*")
+    assert "apim-request-id" in answer.headers["access-control-expose-headers"]
+
+
+def test_origins_can_be_named_or_none(tmp_path: Path) -> None:
+    for allowed, wanted in ((["https://ours.example"], "https://ours.example"), ([], None)):
+        with running(tmp_path / str(len(allowed)), cors_origins=allowed) as service:
+            for origin in ("https://ours.example", "https://theirs.example"):
+                answer = httpx.get(f"{service.url}{TRAINING}/domains", headers={"Origin": origin})
+                given = answer.headers.get("access-control-allow-origin")
+                assert given == (wanted if origin == wanted else None)
+
+
+def test_long_lists_are_packed_for_those_who_ask_and_pictures_never(api: Service, client: httpx.Client) -> None:
+    plain = client.get("/domains", headers={"Accept-Encoding": "identity"})
+    packed = client.get("/domains", headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.json() == plain.json()
+    assert packed.num_bytes_downloaded < plain.num_bytes_downloaded / 2
+
+
+def test_a_packed_body_is_read_and_its_limit_is_that_of_the_plain_one(api: Service, client: httpx.Client) -> None:
+    project = client.post("/projects", params={"name": "packed"}).json()["id"]
+    packed = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    change = gzip.compress(b'{"name":"unpacked"}')
+    assert client.patch(f"/projects/{project}", content=change, headers=packed).json()["name"] == "unpacked"
+    bomb = gzip.compress(b'{"name":"' + b"x" * 50_000_000 + b'"}')
+    assert client.patch(f"/projects/{project}", content=bomb, headers=packed).status_code == 413
+    for body, encoding, status in (
+        (change[:-6], "gzip", 400),
+        (b"not packed", "gzip", 400),
+        (change, "br", 415),
+    ):
+        answer = client.patch(f"/projects/{project}", content=body, headers={**packed, "Content-Encoding": encoding})
+        assert (answer.status_code, "message" in answer.json()) == (status, True)
+    assert client.get(f"/projects/{project}").json()["name"] == "unpacked"
+
+
+def test_names_of_parameters_are_known_in_any_case(client: httpx.Client, project: str) -> None:
+    for seed in range(3):
+        client.post(f"/projects/{project}/images", files={"imageData": (f"{seed}.jpg", jpeg(seed))})
+    assert len(client.get(f"/projects/{project}/images?TAKE=2&Skip=0&ORDERby=oldest&unknown=1").json()) == 2
+
+
+def test_a_body_comes_in_pieces_or_after_a_continue(api: Service, client: httpx.Client, project: str) -> None:
+    def pieces() -> Iterator[bytes]:
+        data = jpeg(77)
+        for start in range(0, len(data), 100):
+            yield data[start : start + 100]
+
+    octets = {"Content-Type": "application/octet-stream"}
+    chunked = client.post(f"/projects/{project}/images", content=pieces(), headers=octets)
+    assert chunked.json()["images"][0]["status"] == "OK"
+    host, port = api.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as raw:
+        data = jpeg(78)
+        headers = {
+            "Host": host,
+            "Training-Key": api.training_key,
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(len(data)),
+            "Expect": "100-continue",
+            "Connection": "close",
+        }
+        head = [f"POST {TRAINING}/projects/{project}/images HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
+        raw.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
+        assert raw.recv(1024).startswith(b"HTTP/1.1 100")
+        raw.sendall(data)
+        answer = b"".join(iter(lambda: raw.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b'"status":"OK"' in answer
+
+
+def test_xml_is_neither_read_nor_written(client: httpx.Client, project: str) -> None:
+    answer = client.get("/domains", headers={"Accept": "application/xml"})
+    assert answer.headers["content-type"] == "application/json; charset=utf-8"
+    refused = client.patch(f"/projects/{project}", content=b"<a/>", headers={"Content-Type": "application/xml"})
+    assert (refused.status_code, refused.json()["code"]) == (415, "UnsupportedMediaType")

@@ -31,8 +31,9 @@ _GUID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 _FORMS = (
     ("guid", _GUID),
     ("date with three digits and Z", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
+    ("date with seven digits and Z", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z"),
     ("date with up to seven digits", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,6}[1-9])?"),
-    ("address", r"(https?://|\.\.\./).*"),
+    ("address", r"(https?://|\.\.\.).*"),
     ("session", r"\d:\d+"),
     ("quoted name", r'".*"'),
 )
@@ -41,7 +42,7 @@ _FORMS = (
 def form(value: Any) -> Any:
     """What a client could depend on in a value: keys and their order, nulls, kinds of values."""
     if isinstance(value, dict):
-        return [(key, form(item)) for key, item in value.items()]
+        return [("guid" if re.fullmatch(_GUID, key) else key, form(item)) for key, item in value.items()]
     if isinstance(value, list):
         return ["list", *sorted({json.dumps(form(item)) for item in value})]
     if isinstance(value, str):
@@ -54,9 +55,9 @@ def _template(method: str, uri: str) -> str:
     return f"{method} {re.sub(r'iterations/[^/{]+/', 'iterations/{}/', path)}"
 
 
-def _wait(client: httpx.Client, path: str, busy: str) -> None:
+def _wait(client: httpx.Client, path: str, busy: str, field: str = "status") -> None:
     until = time.monotonic() + 120
-    while client.get(path).text.count(f'"status":"{busy}"'):
+    while client.get(path).text.count(f'"{field}":"{busy}"'):
         assert time.monotonic() < until, "it takes too long"
         time.sleep(0.1)
 
@@ -159,6 +160,38 @@ class _Life:
         _wait(self.client, f"{path}/export", "Exporting")
         self.say("GET", f"{path}/export")
 
+    def older(self, url: str) -> None:
+        v12 = f"{self.service.url}/customvision/v1.2/Training/projects"
+        v30 = f"{self.service.url}/customvision/v3.0/training/projects"
+        gone = self.say("POST", f"{v12}?name=Test%20Project&description=This%20is%20a%20test%20project").json()["Id"]
+        self.say("DELETE", f"{v12}/{gone}")
+        project = self.client.post(v12, params={"name": "v1", "domainId": COMPACT}).json()["Id"]
+        for index, name in enumerate(("Hemlock", "Japanese Cherry")):
+            tag = self.client.post(f"{v12}/{project}/tags", params={"name": name}).json()["Id"]
+            files = [("imageData", (f"{number}.jpg", jpeg(number + 90 * index, 64, 64))) for number in range(5)]
+            self.client.post(f"{v12}/{project}/images", params={"tagIds": tag}, files=files)
+        iteration = self.client.post(f"{v12}/{project}/train").json()["Id"]
+        path = f"{v12}/{project}/iterations/{iteration}"
+        _wait(self.client, path, "Training", "Status")
+        self.client.patch(path, json={"Name": "Iteration 2", "IsDefault": True})
+        self.say("GET", f"{v12}/{project}/iterations")
+        self.say("POST", f"{v12}/{project}/quicktest/url", json={"Url": url})
+        self.say("POST", f"{path}/export?platform=onnx")
+        name = {"publishName": "Training UnitTest Iteration", "predictionId": self.service.resource_id}
+        self.client.post(f"{v30}/{project}/iterations/{iteration}/publish", params=name)
+        self.say("GET", f"{v30}/{project}/iterations")
+        self.suggestions(project, iteration)
+
+    def suggestions(self, project: str, iteration: str) -> None:
+        image = upload(self.client, project, 55)["id"]
+        tags = [tag["id"] for tag in self.client.get(f"/projects/{project}/tags").json()]
+        at = {"iterationId": iteration}
+        self.client.post(f"/projects/{project}/tagsandregions/suggestions", params={**at, "imageIds": image})
+        token = {"tagIds": tags, "threshold": 0.0, "maxCount": 10}
+        self.say("POST", f"/projects/{project}/images/suggested", params=at, json=token)
+        counted = {"tagIds": tags, "threshold": 0.75}
+        self.say("POST", f"/projects/{project}/images/suggested/count", params=at, json=counted)
+
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[httpx.Response]]]:
@@ -175,6 +208,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
                 life.exports(project)
             else:
                 life.iterations(project, url)
+        life.older(url)
         yield life.answers
 
 
@@ -195,7 +229,11 @@ def test_an_exchange_goes_as_recorded(answers: dict[str, list[httpx.Response]], 
 
 @pytest.mark.parametrize(
     "exchange",
-    [exchange for exchange in RECORDED if exchange["body"] is not None and not CUT.search(json.dumps(exchange))],
+    [
+        exchange
+        for exchange in RECORDED
+        if exchange["body"] is not None and exchange["content_length"] and not CUT.search(json.dumps(exchange))
+    ],
     ids=lambda exchange: _template(exchange["method"], exchange["uri"]),
 )
 def test_our_writer_gives_the_recorded_bytes(exchange: dict[str, Any]) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ownvision.api.versions import LATEST, VERSIONS
 from tests.api.conftest import Service
 
 OPERATIONS = {
-    "GetAccountInfo",
     "GetDomains",
     "GetDomain",
     "GetProjects",
@@ -64,6 +64,9 @@ OPERATIONS = {
     "DetectImageWithNoStore",
     "DetectImageUrl",
     "DetectImageUrlWithNoStore",
+    "SuggestTagsAndRegions",
+    "QuerySuggestedImages",
+    "QuerySuggestedImageCount",
 }
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
@@ -82,17 +85,41 @@ def test_every_operation_is_documented_with_its_errors(api: Service) -> None:
             assert operation["summary"]
 
 
-@pytest.mark.slow
-def test_the_service_keeps_to_its_schema_whatever_is_sent(api: Service, tmp_path: Path) -> None:
+def test_each_versions_document_has_the_operations_the_original_had(api: Service) -> None:
+    counts = {"v1.2": 34, "v2.0": 40, "v2.1": 40, "v2.2": 40, "v3.0": 42, "v3.1": 45, "v3.2": 45, "v3.3": 48}
+    for version, count in {**counts, "v3.4-preview": 48}.items():
+        document = httpx.get(f"{api.url}/openapi/training/{version}.json").json()
+        found = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
+        assert len(found) == len(set(found)) == count, version
+    for version, count in {"v1.0": 4, "v1.1": 4, "v2.0": 4, "v3.0": 8, "v3.1": 8}.items():
+        document = httpx.get(f"{api.url}/openapi/prediction/{version}.json").json()
+        assert sum(len(item) for item in document["paths"].values()) == count, version
+    assert httpx.get(f"{api.url}/openapi/training/v1.1.json").status_code == 404
+
+
+def _schemathesis(api: Service, document: str, examples: int, folder: Path) -> None:
     run = subprocess.run(
         [
-            *(str(Path(sys.executable).with_name("st")), "run", f"{api.url}/openapi.json"),
+            *(str(Path(sys.executable).with_name("st")), "run", f"{api.url}{document}"),
             *("--header", f"Training-Key: {api.training_key}", "--header", f"Prediction-Key: {api.prediction_key}"),
-            *("--checks", CHECKS, "--phases", "coverage,fuzzing", "--max-examples", "10", "--workers", "2"),
+            *("--checks", CHECKS, "--phases", "coverage,fuzzing", "--max-examples", str(examples), "--workers", "2"),
         ],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
         check=False,
     )
     assert run.returncode == 0, run.stdout[-5_000:]
+
+
+@pytest.mark.slow
+def test_the_service_keeps_to_its_schema_whatever_is_sent(api: Service, tmp_path: Path) -> None:
+    _schemathesis(api, "/openapi.json", 10, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "version"), [key for key, at in VERSIONS.items() if at is not LATEST], ids=lambda part: part
+)
+def test_every_version_keeps_to_its_schema(api: Service, name: str, version: str, tmp_path: Path) -> None:
+    _schemathesis(api, f"/openapi/{name}/{version}.json", 2, tmp_path)

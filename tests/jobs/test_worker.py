@@ -22,7 +22,7 @@ from ownvision.store.tables.base import now
 from tests.services import trained as t
 
 pytestmark = pytest.mark.service
-SECONDS = 60.0
+SECONDS = 180.0
 Starter = Callable[..., "subprocess.Popen[bytes]"]
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,50 @@ def test_another_project_s_iteration_is_not_found(home: Components, made: list[I
 def test_renaming(
     home: Components, made: list[Iteration], changed: Callable[..., Any], name: str, code: str | None
 ) -> None:
+    update = partial(iterations.update, name=name, default=None, limits=home.settings.limits)
     if code is None:
-        assert changed(iterations.rename, made[0].id, name, home.settings.limits).name == name
+        assert changed(update, made[0].id).name == name
         return
     with pytest.raises(OwnVisionError) as refusal:
-        changed(iterations.rename, made[0].id, name, home.settings.limits)
+        changed(update, made[0].id)
     assert refusal.value.code == code
+
+
+def test_one_trained_iteration_is_the_default(
+    home: Components, project: Project, made: list[Iteration], changed: Callable[..., Any]
+) -> None:
+    def choose(number: int, default: bool) -> None:
+        update = partial(iterations.update, name=None, default=default, limits=home.settings.limits)
+        changed(update, made[number].id)
+
+    def chosen() -> str:
+        with home.database.read() as session:
+            return iterations.default(session, project).id
+
+    with pytest.raises(OwnVisionError, match="isDefault"):
+        chosen()
+    choose(0, True)
+    choose(1, True)
+    assert chosen() == made[1].id
+    with pytest.raises(OwnVisionError) as refusal:
+        choose(2, True)  # it failed
+    assert refusal.value.code == "BadRequestIterationIsNotTrained"
+    choose(1, False)
+    with pytest.raises(OwnVisionError, match="isDefault"):
+        chosen()
+
+
+def test_the_workspace_is_no_iteration_that_changes_or_goes(
+    home: Components, project: Project, changed: Callable[..., Any]
+) -> None:
+    update = partial(iterations.update, name="x", default=None, limits=home.settings.limits)
+    for change, code in (
+        (update, "BadRequestWorkspaceCannotBeModified"),
+        (iterations.delete, "BadRequestWorkspaceNotDeletable"),
+    ):
+        with pytest.raises(OwnVisionError) as refusal:
+            changed(change, projects.workspace_id(project.id))
+        assert refusal.value.code == code
 
 
 def test_numbers_are_never_used_again(

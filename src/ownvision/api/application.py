@@ -1,21 +1,32 @@
 """The application assembled from its routers."""
 
-from typing import Any
-
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.utils import get_openapi
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 import ownvision
-from ownvision.api import errors, files, health, middleware, models, own, prediction
+from ownvision.api import documentation, errors, files, health, middleware, own, prediction
 from ownvision.api.limits import Rates
 from ownvision.api.memo import Memo
 from ownvision.api.metrics import Metrics
-from ownvision.api.training import account, domains, exports, images, iterations, predictions, projects, regions, tags
-from ownvision.api.versions import PREDICTION, TRAINING, names
-from ownvision.limits import Limits
+from ownvision.api.training import (
+    account,
+    domains,
+    exports,
+    images,
+    iterations,
+    predictions,
+    projects,
+    regions,
+    suggestions,
+    tags,
+)
 from ownvision.services.components import Components
 from ownvision.services.usage import Meter
 
+# Lists of images shrink to a fifth; predictions are too short to gain, pictures and archives are packed already.
+_GZIP_FROM, _GZIP_LEVEL = 2_048, 4
+_PACKED = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream", "application/x-tar")
 _ROUTERS: tuple[APIRouter, ...] = (
     prediction.router,
     account.router,
@@ -27,6 +38,7 @@ _ROUTERS: tuple[APIRouter, ...] = (
     iterations.router,
     exports.router,
     predictions.router,
+    suggestions.router,
     own.router,
     health.router,
     files.router,
@@ -56,37 +68,25 @@ def assemble(components: Components) -> FastAPI:
         app.router.routes.extend(router.routes)
     settings = components.settings
     app.add_middleware(
+        GZipMiddleware, minimum_size=_GZIP_FROM, compresslevel=_GZIP_LEVEL, exclude_content_types=_PACKED
+    )
+    if settings.cors_origins:
+        # Callers show a key in a header, never a cookie: a page of any origin can do no more than any program.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["apim-request-id", "Retry-After"],
+            max_age=86_400,
+        )
+    app.add_middleware(
         middleware.Frame,
         metrics=app.state.metrics,
         body_timeout=settings.body_timeout,
         body_rate=settings.body_rate,
     )
-    app.openapi = lambda: _documentation(app)  # type: ignore[method-assign]
+    documents = documentation.Documents(app)
+    app.openapi = documents.newest  # type: ignore[method-assign]
+    app.add_api_route("/openapi/{api}/{version}.json", documents.of_version, include_in_schema=False)
     return app
-
-
-def _documentation(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title, version=app.version, summary=app.summary, routes=app.routes, openapi_version="3.1.0"
-        )
-        # The one body that is not parsed by the framework, since it streams.
-        batch = models.ImageFileCreateBatch.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas = document["components"]["schemas"]
-        schemas |= {**batch.pop("$defs"), "ImageFileCreateBatch": batch, **schemas}
-        limits: Limits = app.state.components.settings.limits
-        for path, item in document["paths"].items():
-            for operation in item.values():
-                for parameter in operation.get("parameters", ()):
-                    _describe(parameter, path, limits)
-        app.openapi_schema = document
-    return app.openapi_schema
-
-
-def _describe(parameter: dict[str, Any], path: str, limits: Limits) -> None:
-    if parameter["name"] == "version":
-        parameter["schema"] = {"type": "string", "enum": names(TRAINING if "/training" in path else PREDICTION)}
-    elif parameter["name"] == "take":
-        parameter["schema"]["maximum"] = limits.page
-    elif parameter["schema"].get("type") == "array":
-        parameter |= {"style": "form", "explode": False}

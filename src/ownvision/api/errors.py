@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from ownvision.api.versions import LATEST, Version
-from ownvision.api.wire import Json, empty
+from ownvision.api.wire import Json, PascalJson, empty
 from ownvision.errors import OwnVisionError
 
 logger = logging.getLogger("ownvision.api")
@@ -20,6 +20,10 @@ logger = logging.getLogger("ownvision.api")
 _NO_KEY = (
     "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an "
     "active subscription and use a correct regional API endpoint for your resource."
+)
+
+_NO_KEY_V2 = (
+    "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription."
 )
 
 
@@ -31,9 +35,11 @@ class Refused(HTTPException):
         self.body = body
 
 
-def unauthorised() -> Refused:
+def unauthorised(version: Version) -> Refused:
     """The gateway's answer to a missing or wrong key."""
-    return Refused(401, {"error": {"code": "401", "message": _NO_KEY}})
+    if version.gateway_error:
+        return Refused(401, {"error": {"code": "401", "message": _NO_KEY}})
+    return Refused(401, {"statusCode": 401, "message": _NO_KEY_V2})
 
 
 def unknown_path() -> Refused:
@@ -41,15 +47,19 @@ def unknown_path() -> Refused:
     return Refused(404, {"statusCode": 404, "message": "Resource not found"})
 
 
-def too_many(operation: str, api: str, tier: str, wait: int) -> Refused:
+def too_many(operation: str, version: Version, tier: str, wait: int) -> Refused:
     """The gateway's answer above a tier's rate."""
-    family = api.split("_3")[0].replace("_T", ".T").replace("_P", ".P")
     message = (
-        f"Requests to the {operation} Operation under {api} have exceeded rate limit of your current {family} {tier} "
-        f"pricing tier. Please retry after {wait} second{'s' if wait > 1 else ''}. "
-        "To increase your rate limit switch to a paid tier."
+        f"Requests to the {operation} Operation under {version.gateway} have exceeded rate limit of your current "
+        f"Custom_Vision.{version.api.capitalize()} {tier} pricing tier. Please retry after {wait} "
+        f"second{'s' if wait > 1 else ''}. To increase your rate limit switch to a paid tier."
     )
-    return Refused(429, {"error": {"code": "429", "message": message}}, {"Retry-After": str(wait)})
+    body = (
+        {"error": {"code": "429", "message": message}}
+        if version.gateway_error
+        else {"statusCode": 429, "message": message}
+    )
+    return Refused(429, body, {"Retry-After": str(wait)})
 
 
 def too_large(limit: int) -> Refused:
@@ -68,6 +78,12 @@ def too_slow(why: str) -> Refused:
         {"code": "BadRequest", "message": f"{why}; send it again."},
         {"Connection": "close"},
     )
+
+
+def unreadable_encoding(status: int, why: str) -> Refused:
+    """A body packed in a way that is not known, or not as it says."""
+    code = "UnsupportedMediaType" if status == 415 else "BadRequest"
+    return Refused(status, {"code": code, "message": f"{why}."}, {"Connection": "close"})
 
 
 def no_space() -> Refused:
@@ -104,7 +120,8 @@ def _own(request: Request, error: OwnVisionError) -> Response:
     if error.status >= 500:
         logger.error("%s: %s", error.code, error.message, exc_info=error)
     version: Version = getattr(request.state, "version", LATEST)
-    return Json({"code": version.error_codes.get(error.code, error.code), "message": error.message}, error.status)
+    answer = PascalJson if version.pascal else Json
+    return answer({"code": version.code(error.code), "message": error.message}, error.status)
 
 
 def _refused(request: Request, error: Refused) -> Response:

@@ -40,7 +40,7 @@ class Rates:
             while calls and calls[0] <= moment - _WINDOW:
                 calls.popleft()
             if len(calls) >= allowed:
-                raise too_many(operation, version.gateway, tier_name, 1)
+                raise too_many(operation, version, tier_name, 1)
             calls.append(moment)
 
 

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ownvision.api.errors import too_large, too_slow, unexpected
+from ownvision.api.inflate import inflated
 from ownvision.api.metrics import Metrics
 
 requests = logging.getLogger("ownvision.request")
@@ -94,7 +95,9 @@ class Frame:
             return
         request_id = str(uuid.uuid4())
         began = time.perf_counter()
-        body = Body(receive, _declared(scope), self.body_timeout, self.body_rate)
+        encoding = _header(scope, b"content-encoding").lower()
+        plain = receive if encoding in ("", "identity") else inflated(receive, encoding)
+        body = Body(plain, _declared(scope), self.body_timeout, self.body_rate)
         inner: Scope = {
             **scope,
             "path": _normal_path(scope),
@@ -131,10 +134,12 @@ class Frame:
 
 
 def _declared(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value) if value.isdigit() else 0
-    return 0
+    length = _header(scope, b"content-length")
+    return int(length) if length.isdecimal() else 0
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
 
 
 def _normal_path(scope: Scope) -> str:

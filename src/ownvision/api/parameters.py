@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import Path, Query
+from fastapi import Depends, Path, Query
 from pydantic import BeforeValidator, WithJsonSchema
 
 from ownvision.api.models import INT32, Guid
 from ownvision.errors import OwnVisionError
+from ownvision.services import projects
 
 _GUIDS = {"type": "array", "items": {"type": "string", "format": "uuid"}}
 
@@ -50,7 +51,17 @@ PublishedName = Annotated[str, Path(alias="publishedName", min_length=1)]
 
 OptionalGuid = Annotated[Guid | None, BeforeValidator(_blank)]
 Flag = Annotated[bool, BeforeValidator(_truth)]
-ForIteration = Annotated[OptionalGuid, Query(alias="iterationId")]
+
+
+async def _for_iteration(
+    project_id: ProjectId, iteration_id: Annotated[OptionalGuid, Query(alias="iterationId")] = None
+) -> str | None:
+    """The workspace, which v1.x names like an iteration, is no iteration."""
+    return None if iteration_id == projects.workspace_id(project_id) else iteration_id
+
+
+ForIteration = Annotated[str | None, Depends(_for_iteration)]
+QueriedIteration = Annotated[Guid, Query(alias="iterationId")]
 OrderBy = Annotated[
     str, Query(alias="orderBy"), _one_of("Newest", "Oldest"), WithJsonSchema({"enum": ["Newest", "Oldest"]})
 ]

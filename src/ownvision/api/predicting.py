@@ -57,8 +57,34 @@ def _published(call: Call, project_id: str, name: str) -> tuple[Project, Iterati
         return project, iteration, _tags(session, iteration)
 
 
+def by_id(
+    call: Call, project_id: str, iteration_id: str | None, data: bytes, *, store: bool, application: str | None
+) -> Json:
+    """Predict with an iteration of a project, its default one when none is given.
+
+    Raises:
+        OwnVisionError: NotFoundProject, NotFoundIteration, NotFoundProjectDefaultIteration,
+            BadRequestIterationIsNotTrained, BadRequestImage….
+    """
+    project, iteration, tags = call.memo.get(
+        ("by id", call.account_id, project_id, iteration_id), lambda: _by_id(call, project_id, iteration_id)
+    )
+    call.meter.count(call.account_id, call.tier.predictions_per_month)
+    return _predict(call, project, iteration, tags, data, store=store, application=application)
+
+
+def _by_id(call: Call, project_id: str, iteration_id: str | None) -> tuple[Project, Iteration, list[IterationTag]]:
+    with call.database.read() as session:
+        project = projects.get(session, call.account_id, project_id)
+        if iteration_id is None:
+            iteration = iterations.default(session, project)
+        else:
+            iteration = iterations.trained(session, project, iteration_id)
+        return project, iteration, _tags(session, iteration)
+
+
 def quick_test(call: Call, project_id: str, iteration_id: str | None, data: bytes, *, store: bool) -> Json:
-    """Predict with an iteration of a project, the newest trained one by default.
+    """Predict with an iteration of a project; without one with the default, or the newest that is trained.
 
     Raises:
         OwnVisionError: NotFoundProject, NotFoundIteration, NotFoundProjectDefaultIteration,
@@ -67,14 +93,12 @@ def quick_test(call: Call, project_id: str, iteration_id: str | None, data: byte
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
         if iteration_id is None:
-            trained = (row for row in iterations.all(session, project) if row.status == "Completed")
-            iteration = next(trained, None)
+            trained = [row for row in iterations.all(session, project) if row.status == iterations.COMPLETED]
+            iteration = min(trained, key=lambda row: not row.is_default, default=None)
             if iteration is None:
                 raise OwnVisionError("NotFoundProjectDefaultIteration", "The project has no trained iteration yet.")
         else:
-            iteration = iterations.get(session, project, iteration_id)
-        if iteration.status != "Completed":
-            raise OwnVisionError("BadRequestIterationIsNotTrained", f"{iteration.name} is not trained.")
+            iteration = iterations.trained(session, project, iteration_id)
         tags = _tags(session, iteration)
     return _predict(call, project, iteration, tags, data, store=store, application=None)
 
@@ -102,7 +126,7 @@ def _predict(
             call.components, call.account_id, project, iteration, data, info, found, call.request_id, application
         )
         created = row.created
-    return Json(
+    return call.json(
         {
             "id": call.request_id,
             "project": project.id,

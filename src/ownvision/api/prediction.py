@@ -1,10 +1,10 @@
-"""The prediction API: classify and detect, by bytes or URL, stored or not."""
+"""The prediction API: by bytes or URL, stored or not; from v3.0 by published name, before by default iteration."""
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from ownvision.api import models, predicting, uploads
-from ownvision.api.parameters import Application, ProjectId, PublishedName
+from ownvision.api.parameters import Application, ForIteration, ProjectId, PublishedName
 from ownvision.api.routes import Call, TheCall, make_router, operation
 from ownvision.api.spool import Spool
 from ownvision.api.versions import PREDICTION
@@ -97,3 +97,62 @@ async def detect_image_url_with_no_store(
 ) -> Json:
     """Detect objects in an image url without saving the result."""
     return await _url(call, image_url, project, name, application, DETECTION, False)
+
+
+async def _image_by_id(
+    call: Call, request: Request, project: str, iteration: str | None, application: str | None, store: bool
+) -> Json:
+    with Spool(call.components.settings.data) as spool:
+        data = await uploads.one_picture(request, call, spool, call.limits.prediction_image_bytes)
+    return await run_in_threadpool(
+        predicting.by_id, call, project, iteration, data, store=store, application=application
+    )
+
+
+async def _url_by_id(
+    call: Call, url: models.ImageUrl, project: str, iteration: str | None, application: str | None, store: bool
+) -> Json:
+    data = await predicting.fetched(call, url.url, call.limits.prediction_image_bytes)
+    return await run_in_threadpool(
+        predicting.by_id, call, project, iteration, data, store=store, application=application
+    )
+
+
+@operation(router, "POST", "/{projectId}/image", models.ImagePrediction, body=uploads.PICTURES_BODY)
+async def predict_image(
+    call: TheCall, request: Request, project: ProjectId, iteration: ForIteration, application: Application = None
+) -> Json:
+    """Predict an image and saves the result."""
+    return await _image_by_id(call, request, project, iteration, application, True)
+
+
+@operation(router, "POST", "/{projectId}/image/nostore", models.ImagePrediction, body=uploads.PICTURES_BODY)
+async def predict_image_with_no_store(
+    call: TheCall, request: Request, project: ProjectId, iteration: ForIteration, application: Application = None
+) -> Json:
+    """Predict an image without saving the result."""
+    return await _image_by_id(call, request, project, iteration, application, False)
+
+
+@operation(router, "POST", "/{projectId}/url", models.ImagePrediction)
+async def predict_image_url(
+    call: TheCall,
+    image_url: models.ImageUrl,
+    project: ProjectId,
+    iteration: ForIteration,
+    application: Application = None,
+) -> Json:
+    """Predict an image url and saves the result."""
+    return await _url_by_id(call, image_url, project, iteration, application, True)
+
+
+@operation(router, "POST", "/{projectId}/url/nostore", models.ImagePrediction)
+async def predict_image_url_with_no_store(
+    call: TheCall,
+    image_url: models.ImageUrl,
+    project: ProjectId,
+    iteration: ForIteration,
+    application: Application = None,
+) -> Json:
+    """Predict an image url without saving the result."""
+    return await _url_by_id(call, image_url, project, iteration, application, False)

@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from fastapi import APIRouter, Depends, Path, Request, Security
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader
 from starlette.responses import JSONResponse, Response
@@ -17,8 +18,8 @@ from starlette.types import Scope
 from ownvision.api import auth, models
 from ownvision.api.errors import unknown_path, unsupported_media
 from ownvision.api.memo import Memo
-from ownvision.api.versions import ACCOUNT, PREDICTION, TRAINING, VERSIONS, Version
-from ownvision.api.wire import loads
+from ownvision.api.versions import EARLIER_PATHS, LATEST, PREDICTION, TRAINING, VERSIONS, Version
+from ownvision.api.wire import Json, PascalJson, loads
 from ownvision.limits import TIERS, Limits, Tier
 from ownvision.services import uris
 from ownvision.services.components import Components
@@ -58,6 +59,10 @@ class Call:
         """The counts that hold for the caller."""
         return TIERS[self.caller.tier]
 
+    def json(self, value: Any, status: int = 200) -> Json:
+        """An answer in the form of the call's version."""
+        return (PascalJson if self.version.pascal else Json)(value, status)
+
     def uri(self, path: str) -> str:
         """A signed address for a path of this service."""
         return uris.sign(self.components, self.base_url, path)
@@ -89,23 +94,32 @@ class _StrictRequest(Request):
 
 
 class _Guarded(Route):
-    """A route of one API: version known, key right, rate kept, and only then the body."""
+    """A route of one API: version known, key right, rate kept, and only then the body.
+
+    Attributes:
+        api: Which.
+        until: The last version that has this path; empty for all.
+    """
 
     api: str
+    until = ""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
+        names = {field.alias.lower(): field.alias for field in get_flat_params(self.dependant)}
 
         async def guarded(request: Request) -> Response:
             components: Components = request.app.state.components
+            operation = self.operation_id or ""
             name = request.path_params.get("version")
-            version = ACCOUNT if name is None else VERSIONS.get((self.api, name.lower()))
-            if version is None:
+            version = LATEST if name is None else VERSIONS.get((self.api, name.lower()))
+            if version is None or not version.serves(operation, self.until):
                 raise unknown_path()
             request.state.version = version
+            _name_as_declared(request, names)
             memo: Memo = request.app.state.memo
-            caller = await auth.authenticate(components, memo, request.headers, self.api)
-            request.app.state.rates.check(caller.key_id, caller.tier, self.operation_id or "", version)
+            caller = await auth.authenticate(components, memo, request.headers, version)
+            request.app.state.rates.check(caller.key_id, caller.tier, operation, version)
             if self.body_field is not None:
                 _check_media(request)
                 request = _StrictRequest(request.scope, request.receive)
@@ -133,6 +147,17 @@ class PredictionRoute(_Guarded):
     """A route that a prediction key opens."""
 
     api = PREDICTION
+
+
+def _name_as_declared(request: Request, names: Mapping[str, str]) -> None:
+    """Parameters of the query are known in any case of their letters."""
+    query: bytes = request.scope["query_string"]
+    if not query:
+        return
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    if any(name != names.get(name.lower(), name) for name, _ in pairs):
+        declared = [(names.get(name.lower(), name), value) for name, value in pairs]
+        request.scope["query_string"] = urlencode(declared).encode()
 
 
 def _check_media(request: Request) -> None:
@@ -201,18 +226,23 @@ def operation(
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         described = {"description": "Success."} if returns is None else {"model": returns, "description": "Success."}
-        on.add_api_route(
-            path,
-            function,
-            methods=[method],
-            operation_id="".join(part.capitalize() for part in function.__name__.split("_")),
-            summary=(function.__doc__ or "").partition("\n")[0],
-            response_model=None,
-            response_class=Response if returns is None else JSONResponse,
-            status_code=status[0],
-            responses={code: dict(described) for code in status},
-            openapi_extra=None if body is None else {"requestBody": body},
-        )
+        id = "".join(part.capitalize() for part in function.__name__.split("_"))
+        for at, until in {path: "", **EARLIER_PATHS.get(id, {})}.items():
+            on.add_api_route(
+                at,
+                function,
+                methods=[method],
+                operation_id=id,
+                summary=(function.__doc__ or "").partition("\n")[0],
+                response_model=None,
+                response_class=Response if returns is None else JSONResponse,
+                status_code=status[0],
+                responses={code: dict(described) for code in status},
+                openapi_extra=None if body is None else {"requestBody": body},
+                include_in_schema=not until,
+            )
+            if until:
+                on.routes[-1].until = until  # type: ignore[attr-defined]
         return function
 
     return add

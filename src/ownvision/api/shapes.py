@@ -6,25 +6,21 @@ from typing import Any
 
 from ownvision.api.routes import Call
 from ownvision.api.versions import Version
-from ownvision.api.wire import seconds, trimmed
+from ownvision.api.wire import Double, trimmed
 from ownvision.domains import DOMAINS
 from ownvision.domains import Domain as DomainRow
 from ownvision.learning.pixels import RESIZED_SIDE
-from ownvision.services import uris
+from ownvision.services import projects, uris
 from ownvision.services.images import ImageView, RegionView
 from ownvision.services.intake import DUPLICATE, OK, Added
 from ownvision.services.regions import RegionEntry
+from ownvision.services.suggestions import Suggested
 from ownvision.services.tags import TagView
 from ownvision.store.tables import Export, Image, Iteration, IterationTag, Prediction, Project
 
 Shape = dict[str, Any]
+_CLASSIFICATION_V1 = {"Multiclass": "MultiClass", "Multilabel": "MultiLabel"}
 _MEGABYTES = {"efficientnet_lite0": 14, "efficientnet_lite2": 20}
-
-
-def _cut(shape: Shape, model: str, version: Version) -> Shape:
-    for name in version.lacks.get(model, ()):
-        shape.pop(name, None)
-    return shape
 
 
 def domain(row: DomainRow, version: Version) -> Shape:
@@ -44,7 +40,7 @@ def domain(row: DomainRow, version: Version) -> Shape:
         "exportablePlatforms": list(row.platforms),
         "modelInformation": information,
     }
-    return _cut(shape, "Domain", version)
+    return version.show("Domain", shape)
 
 
 def project(call: Call, row: Project, thumbnail_image: str | None) -> Shape:
@@ -52,42 +48,47 @@ def project(call: Call, row: Project, thumbnail_image: str | None) -> Shape:
     thumbnail = None
     if thumbnail_image is not None:
         thumbnail = call.uri(uris.image_path(row.id, thumbnail_image, uris.THUMBNAIL))
-    return {
+    settings = {
+        "domainId": row.domain_id,
+        "classificationType": row.classification_type,
+        "targetExportPlatforms": row.target_export_platforms,
+        "useNegativeSet": True,
+        "detectionParameters": None,
+        "imageProcessingSettings": {"augmentationMethods": row.augmentation},
+    }
+    shape = {
         "id": row.id,
         "name": row.name,
         "description": row.description,
-        "settings": {
-            "domainId": row.domain_id,
-            "classificationType": row.classification_type,
-            "targetExportPlatforms": row.target_export_platforms,
-            "useNegativeSet": True,
-            "detectionParameters": None,
-            "imageProcessingSettings": {"augmentationMethods": row.augmentation},
-        },
-        "created": seconds(row.created),
-        "lastModified": seconds(row.last_modified),
+        "settings": call.version.show(
+            "ProjectSettings", settings, classification=_CLASSIFICATION_V1[row.classification_type]
+        ),
+        "created": call.version.project_dates(row.created),
+        "lastModified": call.version.project_changed(row.last_modified),
         "thumbnailUri": thumbnail,
         "drModeEnabled": False,
-        "status": "Succeeded",
+        "status": row.status,
     }
+    return call.version.show("Project", shape, currentIterationId=projects.workspace_id(row.id))
 
 
-def tag(view: TagView) -> Shape:
+def tag(view: TagView, version: Version) -> Shape:
     """A tag."""
-    return {
+    shape = {
         "id": view.id,
         "name": view.name,
         "description": view.description,
         "type": view.type,
         "imageCount": view.image_count,
     }
+    return version.show("Tag", shape)
 
 
-def _carried(view: ImageView, named: bool) -> Shape:
+def _carried(view: ImageView, named: bool, version: Version) -> Shape:
     shape: Shape = {}
     if view.tags:
         shape["tags"] = [
-            {"tagId": tag_id, "tagName": name if named else None, "created": trimmed(created)}
+            version.show("ImageTag", {"tagId": tag_id, "tagName": name if named else None, "created": trimmed(created)})
             for tag_id, name, created in view.tags
         ]
     if view.regions:
@@ -114,11 +115,11 @@ def image(call: Call, view: ImageView, *, named: bool = True) -> Shape:
         "resizedImageUri": _resized(call, row, original),
         "thumbnailUri": call.uri(uris.image_path(row.project_id, row.id, uris.THUMBNAIL)),
         "originalImageUri": original,
-        **_carried(view, named),
+        **_carried(view, named, call.version),
     }
     if view.metadata:
         shape["metadata"] = view.metadata
-    return shape
+    return call.version.show("Image", shape, predictions=None)
 
 
 def region(view: RegionView, named: bool = True) -> Shape:
@@ -155,7 +156,7 @@ def added(call: Call, results: Sequence[Added]) -> Shape:
         "images": [
             {
                 "sourceUrl": result.source,
-                "status": call.version.statuses.get(result.status, result.status),
+                "status": call.version.status(result.status),
                 "image": None if result.view is None else image(call, result.view, named=result.status == DUPLICATE),
             }
             for result in results
@@ -172,15 +173,15 @@ def iteration(row: Iteration, version: Version) -> Shape:
         "id": row.id,
         "name": row.name,
         "status": row.status,
-        "created": seconds(row.created),
-        "lastModified": seconds(row.last_modified),
+        "created": version.iteration_date(row.created),
+        "lastModified": version.iteration_date(row.last_modified),
     }
     if row.trained_at is not None:
-        shape["trainedAt"] = seconds(row.trained_at)
+        shape["trainedAt"] = version.iteration_date(row.trained_at)
     shape |= {
         "projectId": row.project_id,
         "exportable": exportable,
-        "exportableTo": list(domain_row.platforms) if exportable else None,
+        "exportableTo": list(domain_row.platforms) if exportable else version.nothing_exportable,
         "domainId": row.domain_id if done else None,
         "classificationType": row.classification_type if done else None,
         "trainingType": row.training_type,
@@ -191,7 +192,29 @@ def iteration(row: Iteration, version: Version) -> Shape:
         "customBaseModelInfo": row.custom_base_model,
         "trainingErrorDetails": row.error,
     }
-    return _cut(shape, "Iteration", version)
+    return version.show("Iteration", shape, isDefault=row.is_default)
+
+
+def workspace(row: Project, version: Version) -> Shape:
+    """The workspace as v1.x shows it: an iteration that is still to be trained."""
+    moment = version.iteration_date(row.last_modified)
+    shape = {
+        "id": projects.workspace_id(row.id),
+        "name": f"Iteration {row.iterations_made + 1}",
+        "status": "New",
+        "created": moment,
+        "lastModified": moment,
+        "projectId": row.id,
+        "exportable": False,
+        "domainId": None,
+    }
+    return version.show("Iteration", shape, isDefault=False)
+
+
+def performance(measured: Shape, version: Version) -> Shape:
+    """An iteration's performance."""
+    per_tag = [version.show("TagPerformance", one) for one in measured["perTagPerformance"]]
+    return version.show("IterationPerformance", {**measured, "perTagPerformance": per_tag})
 
 
 def export(call: Call, row: Export, project_id: str) -> Shape:
@@ -200,13 +223,14 @@ def export(call: Call, row: Export, project_id: str) -> Shape:
     uri = None
     if row.status == "Done":
         uri = call.uri(uris.export_path(project_id, row.id, row.platform, flavor))
-    return {
+    shape = {
         "platform": row.platform,
         "status": row.status,
         "downloadUri": uri,
         "flavor": flavor,
         "newerVersionAvailable": False,
     }
+    return call.version.show("Export", shape)
 
 
 def prediction(item: Mapping[str, Any], version: Version) -> Shape:
@@ -219,21 +243,22 @@ def prediction(item: Mapping[str, Any], version: Version) -> Shape:
     if item.get("boundingBox") is not None:
         shape["boundingBox"] = {side: float(item["boundingBox"][side]) for side in ("left", "top", "width", "height")}
     shape["tagType"] = item.get("tagType")
-    return _cut(shape, "Prediction", version)
+    return version.show("Prediction", shape)
+
+
+def _named(item: Mapping[str, Any], tags: Mapping[str, IterationTag], version: Version) -> Shape:
+    known = tags.get(item["tagId"])
+    name, kind = (known.name, known.type) if known is not None else (None, None)
+    return prediction({**item, "tagName": name, "tagType": kind}, version)
 
 
 def stored_prediction(call: Call, row: Prediction, tags: Mapping[str, IterationTag]) -> Shape:
     """A stored prediction with its picture's addresses; names and types are the iteration's."""
 
-    def named(item: Mapping[str, Any]) -> Shape:
-        known = tags.get(item["tagId"])
-        name, kind = (known.name, known.type) if known is not None else (None, None)
-        return prediction({**item, "tagName": name, "tagType": kind}, call.version)
-
     def uri(file: str) -> str:
         return call.uri(uris.prediction_path(row.project_id, row.id, file))
 
-    return {
+    shape = {
         "resizedImageUri": uri(uris.RESIZED),
         "thumbnailUri": uri(uris.THUMBNAIL),
         "originalImageUri": uri(uris.ORIGINAL),
@@ -242,7 +267,35 @@ def stored_prediction(call: Call, row: Prediction, tags: Mapping[str, IterationT
         "project": row.project_id,
         "iteration": row.iteration_id,
         "created": call.version.prediction_date(row.created),
-        "predictions": [named(item) for item in row.predictions],
+        "predictions": [_named(item, tags, call.version) for item in row.predictions],
+    }
+    return call.version.show("StoredImagePrediction", shape)
+
+
+def suggestion(one: Suggested, version: Version) -> Shape:
+    """What is suggested for an image."""
+    return {
+        "id": one.image.id,
+        "project": one.row.project_id,
+        "iteration": one.row.iteration_id,
+        "created": trimmed(one.row.created),
+        "predictions": [_named(item, one.tags, version) for item in one.row.predictions],
+        "predictionUncertainty": Double(one.row.uncertainty),
+    }
+
+
+def stored_suggestion(call: Call, one: Suggested, domain_id: str) -> Shape:
+    """A suggestion with its picture's addresses."""
+    row = one.image
+    original = call.uri(uris.image_path(row.project_id, row.id, uris.ORIGINAL))
+    return {
+        "width": row.width,
+        "height": row.height,
+        "resizedImageUri": _resized(call, row, original),
+        "thumbnailUri": call.uri(uris.image_path(row.project_id, row.id, uris.THUMBNAIL)),
+        "originalImageUri": original,
+        "domain": domain_id,
+        **suggestion(one, call.version),
     }
 
 
@@ -258,5 +311,5 @@ def image_performance(call: Call, view: ImageView, predictions: Sequence[Mapping
         "height": row.height,
         "imageUri": _resized(call, row, original),
         "thumbnailUri": call.uri(uris.image_path(row.project_id, row.id, uris.THUMBNAIL)),
-        **_carried(view, named=True),
+        **_carried(view, True, call.version),
     }

@@ -2,8 +2,9 @@
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from starlette.responses import Response
@@ -46,22 +47,38 @@ def trimmed(moment: datetime) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds").rstrip("0").rstrip(".")
 
 
-def dumps(value: Any) -> bytes:
-    """A value of dicts, lists, texts, numbers, booleans and None as compact JSON; every float is a single."""
-    return "".join(_pieces(value)).encode()
+def dumps(value: Any, *, pascal: bool = False) -> bytes:
+    """A value as compact JSON.
+
+    Args:
+        value: Of dicts, lists, texts, numbers, booleans and None; every float is a single but a `Double`.
+        pascal: Whether names begin with a capital, as in v1.x.
+    """
+    return "".join(_pieces(value, _capital if pascal else _quoted)).encode()
 
 
-def _pieces(value: Any) -> Iterator[str]:
+class Double(float):
+    """A number that is written with double precision."""
+
+
+@cache
+def _capital(name: str) -> str:
+    return _quoted(name[:1].upper() + name[1:])
+
+
+def _pieces(value: Any, named: Callable[[str], str]) -> Iterator[str]:
     if isinstance(value, str):
         yield _quoted(value)
+    elif isinstance(value, Double):
+        yield float.__repr__(value)
     elif isinstance(value, float):
         yield single(value)
     elif isinstance(value, dict):
         yield "{"
         comma = ""
         for key, item in value.items():
-            yield f"{comma}{_quoted(key)}:"
-            yield from _pieces(item)
+            yield f"{comma}{named(key)}:"
+            yield from _pieces(item, named)
             comma = ","
         yield "}"
     elif isinstance(value, list | tuple):
@@ -69,7 +86,7 @@ def _pieces(value: Any) -> Iterator[str]:
         for index, item in enumerate(value):
             if index:
                 yield ","
-            yield from _pieces(item)
+            yield from _pieces(item, named)
         yield "]"
     else:
         yield json.dumps(value)
@@ -95,6 +112,13 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         return dumps(content)
+
+
+class PascalJson(Json):
+    """The same in the form of v1.x."""
+
+    def render(self, content: Any) -> bytes:
+        return dumps(content, pascal=True)
 
 
 def empty(status: int = 204) -> Response:

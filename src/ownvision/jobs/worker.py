@@ -24,13 +24,13 @@ from ownvision.jobs import rows, runner
 from ownvision.jobs.engines import local
 from ownvision.jobs.handlers import on_failed
 from ownvision.jobs.parent import die_with_parent
-from ownvision.services import predictions
+from ownvision.services import predictions, suggestions
 from ownvision.settings import Settings
 from ownvision.store import ledger
 from ownvision.store.blobs.local import LocalBlobs
 from ownvision.store.database import Database
 from ownvision.store.keys import KeyStore
-from ownvision.store.tables import Prediction
+from ownvision.store.tables import Prediction, Suggestion
 from ownvision.store.tables.base import now
 
 log = logging.getLogger("ownvision.jobs")
@@ -131,11 +131,7 @@ def _keep_house(worker: _Worker) -> bool:
         return True
     rows.recover(database, on_failed, rows.lapsed())
     _stop_the_disowned(worker)
-    with database.read() as session:
-        expired = session.scalar(select(Prediction.id).where(Prediction.expires <= now()).limit(1)) is not None
-    if expired:
-        with database.write() as session:
-            predictions.expire(session, now())
+    _expire(database)
     erasure.destroy_stray_keys(database, worker.keys)
     if database.ballast is not None:
         database.ballast.keep()
@@ -143,6 +139,15 @@ def _keep_house(worker: _Worker) -> bool:
         worker.scrubbing = _fork(worker, lambda: _scrub(worker.settings))
     worker.looked = time.monotonic()
     return False
+
+
+def _expire(database: Database) -> None:
+    for table, expire in ((Prediction, predictions.expire), (Suggestion, suggestions.expire)):
+        with database.read() as session:
+            due = session.scalar(select(table.expires).where(table.expires <= now()).limit(1))
+        if due is not None:
+            with database.write() as session:
+                expire(session, now())
 
 
 def _stop_the_disowned(worker: _Worker) -> None:

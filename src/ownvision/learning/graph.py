@@ -33,6 +33,16 @@ class Head:
     bias: NDArray[np.float32]
     kind: Literal["softmax", "sigmoid"]
 
+    def probabilities(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
+        """float32 [N, T] of embeddings [N, D], as the stored graph computes them."""
+        scores = embeddings.astype(np.float32) @ self.weights + self.bias
+        if self.kind == "sigmoid":
+            shown: NDArray[np.float32] = 1 / (1 + np.exp(-np.clip(scores, -80, 80)))
+            return shown
+        raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+        normed: NDArray[np.float32] = raised / raised.sum(axis=1, keepdims=True)
+        return normed
+
 
 class Graph:
     """Collects nodes and constants; each method adds a node and returns the name of its output."""
@@ -193,3 +203,20 @@ def classifier(backbone: str, head: Head, tag_ids: Sequence[str]) -> bytes:
         outputs=[("probabilities", ["N", len(tag_ids)])],
         metadata=metadata("classification", tag_ids, backbone, size),
     )
+
+
+def head(model: bytes) -> Head:
+    """The head of a file that `classifier` wrote.
+
+    Raises:
+        ValueError: It is no classifier's.
+    """
+    graph = onnx.load_from_string(model).graph
+    constants = {constant.name: constant for constant in graph.initializer}
+    gemm = next((node for node in graph.node if node.op_type == "Gemm" and node.input[0] == "embedding"), None)
+    if gemm is None:
+        raise ValueError("This model has no head on an embedding.")
+    weights, bias = (numpy_helper.to_array(constants[name]) for name in gemm.input[1:])
+    kinds = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
+    last = next(node for node in graph.node if node.input[0] == gemm.output[0])
+    return Head(weights, bias, kinds[last.op_type])  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from ownvision.errors import OwnVisionError
 from ownvision.jobs import rows
 from ownvision.limits import Limits
-from ownvision.services import coverage
+from ownvision.services import coverage, projects
 from ownvision.store import ledger
 from ownvision.store.tables import Account, Export, Iteration, IterationTag, Prediction, Project
 from ownvision.store.tables.base import now
@@ -60,13 +60,39 @@ def learned_tags(session: Session, iteration_id: str) -> list[IterationTag]:
     )
 
 
-def rename(session: Session, project: Project, iteration_id: str, name: str, limits: Limits) -> Iteration:
-    """Give an iteration another name.
+def update(
+    session: Session, project: Project, iteration_id: str, *, name: str | None, default: bool | None, limits: Limits
+) -> Iteration:
+    """Give an iteration another name, or make it the project's default; a `default` of None leaves that as it is.
 
     Raises:
-        OwnVisionError: NotFoundIteration, BadRequestIterationName, BadRequestIterationNameNotUnique.
+        OwnVisionError: NotFoundIteration, BadRequestWorkspaceCannotBeModified, BadRequestIterationName,
+            BadRequestIterationNameNotUnique, BadRequestIterationIsNotTrained.
     """
+    if iteration_id == projects.workspace_id(project.id):
+        raise OwnVisionError("BadRequestWorkspaceCannotBeModified", "This is the workspace; train it first.")
     iteration = get(session, project, iteration_id)
+    if default is None or name is not None:
+        _rename(session, project, iteration, name or "", limits)
+    if default is not None and default != iteration.is_default:
+        if default and iteration.status != COMPLETED:
+            raise OwnVisionError(
+                "BadRequestIterationIsNotTrained",
+                f"{iteration.name} is {iteration.status}; only a trained one predicts.",
+            )
+        if default:
+            for other in session.scalars(
+                select(Iteration).where(Iteration.project_id == project.id, Iteration.is_default)
+            ):
+                other.is_default = False
+            session.flush()  # before the new one: only one may be
+        iteration.is_default = default
+    iteration.last_modified = now()
+    session.flush()
+    return iteration
+
+
+def _rename(session: Session, project: Project, iteration: Iteration, name: str, limits: Limits) -> None:
     if not name.strip() or len(name) > limits.name_characters:
         raise OwnVisionError(
             "BadRequestIterationName", f"An iteration needs a name of 1 to {limits.name_characters} characters."
@@ -75,8 +101,20 @@ def rename(session: Session, project: Project, iteration_id: str, name: str, lim
     if taken not in (None, iteration.id):
         raise OwnVisionError("BadRequestIterationNameNotUnique", f"Another iteration is named {name!r}.")
     iteration.name = name
-    iteration.last_modified = now()
-    session.flush()
+
+
+def default(session: Session, project: Project) -> Iteration:
+    """The iteration that predicts when none is asked for.
+
+    Raises:
+        OwnVisionError: NotFoundProjectDefaultIteration.
+    """
+    iteration = session.scalar(select(Iteration).where(Iteration.project_id == project.id, Iteration.is_default))
+    if iteration is None:
+        raise OwnVisionError(
+            "NotFoundProjectDefaultIteration",
+            "The project has no default iteration; make one so with UpdateIteration (isDefault), or give iterationId.",
+        )
     return iteration
 
 
@@ -86,8 +124,11 @@ def delete(session: Session, project: Project, iteration_id: str) -> None:
     A training under way is cancelled.
 
     Raises:
-        OwnVisionError: NotFoundIteration; BadRequestIterationIsPublished, while it is published.
+        OwnVisionError: NotFoundIteration; BadRequestWorkspaceNotDeletable; BadRequestIterationIsPublished, while it is
+            published.
     """
+    if iteration_id == projects.workspace_id(project.id):
+        raise OwnVisionError("BadRequestWorkspaceNotDeletable", "This is the workspace; delete its images instead.")
     iteration = get(session, project, iteration_id)
     if iteration.publish_name is not None:
         raise OwnVisionError(

@@ -1,7 +1,8 @@
 """Predictions: make one, keep it with its image until it expires, query, delete."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy import delete as sql_delete
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ownvision.errors import OwnVisionError
 from ownvision.inference import Classification
-from ownvision.learning import pixels
+from ownvision.learning import pixels, uncertainty
 from ownvision.learning.evaluate import Detections
 from ownvision.limits import Limits
 from ownvision.services.components import Components
@@ -35,6 +36,26 @@ _CODE_BY_REASON = {
 }
 _SIDES = ("left", "top", "width", "height")
 _BATCH = 500
+
+
+@dataclass(frozen=True)
+class _Order:
+    """An order of stored predictions: by which column, and how its values are read from a continuation."""
+
+    column: InstrumentedAttribute[Any]
+    ascending: bool
+    read: Callable[[str], Any]
+
+
+def _moment(text: str) -> datetime:
+    return _utc(datetime.fromisoformat(text))
+
+
+_ORDERS = {
+    "newest": _Order(Prediction.created, False, _moment),
+    "oldest": _Order(Prediction.created, True, _moment),
+    "suggested": _Order(Prediction.uncertainty, False, float),
+}
 
 
 def predict(
@@ -104,6 +125,19 @@ def _shape(probability: float, tag: IterationTag, box: Sequence[float] | None = 
     return {**shape, "tagType": tag.type}
 
 
+def kept(found: Sequence[Predicted]) -> list[Predicted]:
+    """What is stored of predictions; names and types are not, they are the iteration's."""
+    return [{key: one[key] for key in ("probability", "tagId", "boundingBox") if key in one} for one in found]
+
+
+def doubt(found: Sequence[Predicted], *, exclusive: bool) -> float:
+    """The entropy of a prediction in the wire's shape, in bits."""
+    probabilities = [one["probability"] for one in found]
+    if found and "boundingBox" in found[0]:
+        return uncertainty.of_boxes(probabilities)
+    return uncertainty.of_classes(probabilities, exclusive=exclusive) if found else 0.0
+
+
 def store(
     components: Components,
     account_id: str,
@@ -141,9 +175,8 @@ def store(
             application=application,
             created=moment,
             expires=moment + timedelta(days=components.settings.prediction_days),
-            predictions=[
-                {key: one[key] for key in ("probability", "tagId", "boundingBox") if key in one} for one in predictions
-            ],
+            uncertainty=doubt(predictions, exclusive=iteration.classification_type == "Multiclass"),
+            predictions=kept(predictions),
             sha256=hashlib.sha256(data).hexdigest(),
             width=info.width,
             height=info.height,
@@ -159,7 +192,7 @@ def query(
 ) -> tuple[dict[str, Any], list[Prediction]]:
     """One page of the stored predictions, and the token that leads to the next.
 
-    A session sees what was there when it began. `Suggested` order is given as `Newest`.
+    A session sees what was there when it began. `Suggested` is the most doubtful first: the ones that teach most.
 
     Args:
         session: Of a transaction.
@@ -178,22 +211,23 @@ def query(
         )
     if size > limits.page:
         raise OwnVisionError("BadRequestPredictionResultsExceededCount", f"maxCount is {limits.page} at most.")
-    oldest = (token.get("orderBy") or "Newest").lower() == "oldest"
+    name = token.get("orderBy") or "Newest"
+    if name.lower() not in _ORDERS:
+        raise OwnVisionError(
+            "BadRequestPredictionInvalidQueryParameters", f"orderBy is Newest, Oldest or Suggested, not {name!r}."
+        )
+    order = _ORDERS[name.lower()]
     begun = _begun(token)
-    after = _position(token.get("continuation"))
+    after = _position(token.get("continuation"), order)
     results: list[Prediction] = []
     more = True
     while more and len(results) < size:
-        statement = select(Prediction).where(*_conditions(project, token, begun), *_beyond(after, oldest))
-        by = (
-            (Prediction.created.asc(), Prediction.id.asc())
-            if oldest
-            else (Prediction.created.desc(), Prediction.id.desc())
-        )
+        statement = select(Prediction).where(*_conditions(project, token, begun), *_beyond(after, order))
+        by = [column if order.ascending else column.desc() for column in (order.column, Prediction.id)]
         page = list(session.scalars(statement.order_by(*by).limit(_BATCH)))
         more = len(page) == _BATCH
         for number, row in enumerate(page):
-            after = (row.created, row.id)
+            after = (getattr(row, order.column.key), row.id)
             if _matches(row, wanted):
                 results.append(row)
                 if len(results) == size:
@@ -238,14 +272,14 @@ def _conditions(project: Project, token: Mapping[str, Any], begun: datetime) -> 
     return conditions
 
 
-def _beyond(after: tuple[datetime, str] | None, oldest: bool) -> list[ColumnElement[bool]]:
+def _beyond(after: tuple[Any, str] | None, order: _Order) -> list[ColumnElement[bool]]:
     if after is None:
         return []
-    created, id = after
-    later, same = Prediction.created > created, Prediction.created == created
-    if oldest:
-        return [or_(later, and_(same, Prediction.id > id))]
-    return [or_(Prediction.created < created, and_(same, Prediction.id < id))]
+    value, id = after
+    same = order.column == value
+    if order.ascending:
+        return [or_(order.column > value, and_(same, Prediction.id > id))]
+    return [or_(order.column < value, and_(same, Prediction.id < id))]
 
 
 def _matches(row: Prediction, wanted: Sequence[Mapping[str, Any]]) -> bool:
@@ -272,12 +306,12 @@ def _begun(token: Mapping[str, Any]) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(number))
 
 
-def _position(continuation: str | None) -> tuple[datetime, str] | None:
+def _position(continuation: str | None, order: _Order) -> tuple[Any, str] | None:
     if not continuation:
         return None
-    created, _, id = continuation.partition("/")
+    value, _, id = continuation.partition("/")
     try:
-        return _utc(datetime.fromisoformat(created)), id
+        return order.read(value), id
     except ValueError:
         raise _unreadable("continuation") from None
 
@@ -289,16 +323,14 @@ def _unreadable(field: str) -> OwnVisionError:
     )
 
 
-def _answered(
-    token: Mapping[str, Any], size: int, begun: datetime, after: tuple[datetime, str] | None
-) -> dict[str, Any]:
+def _answered(token: Mapping[str, Any], size: int, begun: datetime, after: tuple[Any, str] | None) -> dict[str, Any]:
     def moment(value: datetime | None) -> str | None:
         return None if value is None else f"{_utc(value).astimezone(UTC).replace(tzinfo=None).isoformat()}Z"
 
     microseconds = (begun - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
     return {
         "session": f"2:{microseconds}",
-        "continuation": None if after is None else f"{after[0].isoformat()}/{after[1]}",
+        "continuation": None if after is None else f"{after[0]}/{after[1]}",
         "maxCount": token.get("maxCount") or 0,
         "orderBy": token.get("orderBy") or "Newest",
         "tags": token.get("tags") or None,

@@ -1,5 +1,6 @@
 """Projects: images, tags and iterations of one task."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -163,6 +164,11 @@ def thumbnail_image(session: Session, project: Project) -> str | None:
         .order_by(Image.seq.desc())
         .limit(1)
     )
+
+
+def workspace_id(project_id: str) -> str:
+    """The id by which v1.x names a project's workspace, as if it was an iteration (RFC 4122, version 5)."""
+    return str(uuid.uuid5(uuid.UUID(project_id), "workspace"))
 
 
 def is_detection(project: Project) -> bool:

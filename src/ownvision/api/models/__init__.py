@@ -34,6 +34,9 @@ from ownvision.api.models.answers import (
     Project,
     Quota,
     StoredImagePrediction,
+    StoredSuggestedTagAndRegion,
+    SuggestedTagAndRegion,
+    SuggestedTagAndRegionQuery,
     Tag,
     TagPerformance,
 )
@@ -61,7 +64,9 @@ from ownvision.api.models.bodies import (
     ProjectChange,
     ProjectSettings,
     Region,
+    SuggestedTagAndRegionQueryToken,
     TagChange,
+    TagFilter,
     TrainingParameters,
 )
 
@@ -119,8 +124,13 @@ __all__ = [
     "Quota",
     "Region",
     "StoredImagePrediction",
+    "StoredSuggestedTagAndRegion",
+    "SuggestedTagAndRegion",
+    "SuggestedTagAndRegionQuery",
+    "SuggestedTagAndRegionQueryToken",
     "Tag",
     "TagChange",
+    "TagFilter",
     "TagPerformance",
     "TrainingParameters",
     "Wire",

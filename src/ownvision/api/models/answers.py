@@ -13,6 +13,7 @@ from ownvision.api.models.bodies import (
     PredictionQueryToken,
     ProjectSettings,
     Region,
+    SuggestedTagAndRegionQueryToken,
 )
 
 
@@ -267,6 +268,35 @@ class PredictionQueryResult(Wire):
 
     token: PredictionQueryToken
     results: list[StoredImagePrediction]
+
+
+class SuggestedTagAndRegion(Wire):
+    """What is suggested for an image."""
+
+    id: Guid
+    project: Guid
+    iteration: Guid
+    created: str
+    predictions: list[Prediction]
+    prediction_uncertainty: float
+
+
+class StoredSuggestedTagAndRegion(SuggestedTagAndRegion):
+    """A suggestion with its picture."""
+
+    width: int
+    height: int
+    resized_image_uri: str
+    thumbnail_uri: str
+    original_image_uri: str
+    domain: Guid
+
+
+class SuggestedTagAndRegionQuery(Wire):
+    """A page of suggestions."""
+
+    token: SuggestedTagAndRegionQueryToken
+    results: list[StoredSuggestedTagAndRegion]
 
 
 class KeyPair(BaseModel):

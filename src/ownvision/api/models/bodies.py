@@ -1,9 +1,10 @@
 """Bodies of requests."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ownvision.api.models.base import INT32, Guid, Wire
 
@@ -69,6 +70,15 @@ class Region(Wire):
     height: float
 
 
+def _entries(value: object, plural: str, key: str) -> object:
+    """A batch in which v1.0 gives its entries' keys alone."""
+    if isinstance(value, Mapping):
+        for name, items in value.items():
+            if isinstance(name, str) and name.lower() == plural and isinstance(items, list):
+                return {**value, "images": [{key: item} for item in items]}
+    return value
+
+
 class Batch(Wire):
     """What all batches have."""
 
@@ -107,6 +117,11 @@ class ImageUrlCreateBatch(Batch):
 
     images: list[ImageUrlCreateEntry] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_v10(cls, value: object) -> object:
+        return _entries(value, "urls", "url")
+
 
 class ImageIdCreateEntry(Entry):
     """The id of a stored prediction."""
@@ -118,6 +133,11 @@ class ImageIdCreateBatch(Batch):
     """A batch of stored predictions."""
 
     images: list[ImageIdCreateEntry] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_v10(cls, value: object) -> object:
+        return _entries(value, "ids", "id")
 
 
 class ImageTagCreateEntry(Wire):
@@ -160,9 +180,10 @@ class TrainingParameters(Wire):
 
 
 class IterationChange(Wire):
-    """An iteration's new name."""
+    """An iteration's new name; before v3.0 also whether predictions are its, if nothing else is asked for."""
 
     name: str | None = None
+    is_default: bool | None = None
 
 
 class ImageUrl(Wire):
@@ -191,3 +212,19 @@ class PredictionQueryToken(Wire):
     start_time: Moment | None = None
     end_time: Moment | None = None
     application: str | None = None
+
+
+class TagFilter(Wire):
+    """Tags, and how probable a suggestion must be to count."""
+
+    tag_ids: list[Guid] | None = None
+    threshold: Probability | None = None
+
+
+class SuggestedTagAndRegionQueryToken(TagFilter):
+    """What suggestions to give."""
+
+    session: str | None = None
+    continuation: str | None = None
+    max_count: int | None = Field(None, ge=0, le=INT32)
+    sort_by: str | None = None

@@ -1,12 +1,11 @@
-"""GetAccountInfo, which only v1.2 has: names, keys, quotas and what is used of them."""
+"""GetAccountInfo, which only v1 has: names, keys, quotas and what is used of them."""
 
 from ownvision.api import models
-from ownvision.api.routes import TheCall, make_router, operation
-from ownvision.api.versions import TRAINING
+from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.wire import Json
 from ownvision.services import accounts
 
-router = make_router(TRAINING, "/customvision/v1.2/Training", tag="account", versioned=False)
+router = training("account")
 
 
 @operation(router, "GET", "/account", models.Account)
@@ -15,4 +14,4 @@ def get_account_info(call: TheCall) -> Json:
     call.meter.flush()
     with call.database.read() as session:
         account = accounts.get(session, call.account_id)
-        return Json(accounts.info(session, call.components.keys, account))
+        return call.json(accounts.info(session, call.components.keys, account))

@@ -13,7 +13,7 @@ router = training("domains")
 @operation(router, "GET", "/domains", list[models.Domain])
 async def get_domains(call: TheCall) -> Json:
     """Get a list of the available domains."""
-    return Json([shapes.domain(row, call.version) for row in DOMAINS.values()])
+    return call.json([shapes.domain(row, call.version) for row in DOMAINS.values()])
 
 
 @operation(router, "GET", "/domains/{domainId}", models.Domain)
@@ -22,4 +22,4 @@ async def get_domain(call: TheCall, domain_id: DomainId) -> Json:
     row = DOMAINS.get(domain_id)
     if row is None:
         raise OwnVisionError("NotFoundDomain", f"There is no domain {domain_id}; see GetDomains.")
-    return Json(shapes.domain(row, call.version))
+    return call.json(shapes.domain(row, call.version))

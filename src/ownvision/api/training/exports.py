@@ -19,7 +19,7 @@ def get_exports(call: TheCall, project_id: ProjectId, iteration_id: IterationId)
     """Get the list of exports for a specific iteration."""
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
-        return Json([shapes.export(call, row, project.id) for row in exports.all(session, project, iteration_id)])
+        return call.json([shapes.export(call, row, project.id) for row in exports.all(session, project, iteration_id)])
 
 
 @operation(router, "POST", _PATH, models.Export)
@@ -34,4 +34,4 @@ def export_iteration(
     with call.database.write() as session:
         project = projects.get(session, call.account_id, project_id, lock=True)
         shape = shapes.export(call, exports.start(session, project, iteration_id, platform, flavor or None), project.id)
-    return Json(shape)
+    return call.json(shape)

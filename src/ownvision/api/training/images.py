@@ -42,20 +42,20 @@ def _found(call: Call, project_id: str, take: int, skip: int, order_by: str, **w
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
         views = images.find(session, project, newest=order_by == "Newest", take=take, skip=skip, **wanted)
-        return Json([shapes.image(call, view) for view in views])
+        return call.json([shapes.image(call, view) for view in views])
 
 
 def _count(call: Call, project_id: str, **wanted: Any) -> Json:
     at_most(wanted.get("tag_ids", []), call.limits.batch_tags, "tags")
     with call.database.read() as session:
-        return Json(images.count(session, projects.get(session, call.account_id, project_id), **wanted))
+        return call.json(images.count(session, projects.get(session, call.account_id, project_id), **wanted))
 
 
 @operation(router, "GET", "/projects/{projectId}/images", list[models.Image])
 def get_images(
     call: TheCall,
     project_id: ProjectId,
-    iteration_id: ForIteration = None,
+    iteration_id: ForIteration,
     tag_ids: TagIds = _NONE,
     tagging_status: TaggingStatus = "All",
     filter: Filter = None,
@@ -81,7 +81,7 @@ def get_images(
 def get_image_count(
     call: TheCall,
     project_id: ProjectId,
-    iteration_id: ForIteration = None,
+    iteration_id: ForIteration,
     tagging_status: TaggingStatus = "All",
     filter: Filter = None,
     tag_ids: TagIds = _NONE,
@@ -94,20 +94,22 @@ def get_image_count(
 
 @operation(router, "GET", "/projects/{projectId}/images/id", list[models.Image])
 def get_images_by_ids(
-    call: TheCall, project_id: ProjectId, image_ids: ImageIds = _NONE, iteration_id: ForIteration = None
+    call: TheCall, project_id: ProjectId, iteration_id: ForIteration, image_ids: ImageIds = _NONE
 ) -> Json:
     """Get images by id for a given project iteration."""
     at_most(image_ids, call.limits.batch_ids, "images")
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
-        return Json([shapes.image(call, view) for view in images.by_ids(session, project, image_ids, iteration_id)])
+        return call.json(
+            [shapes.image(call, view) for view in images.by_ids(session, project, image_ids, iteration_id)]
+        )
 
 
 @operation(router, "GET", "/projects/{projectId}/images/tagged", list[models.Image])
 def get_tagged_images(
     call: TheCall,
     project_id: ProjectId,
-    iteration_id: ForIteration = None,
+    iteration_id: ForIteration,
     tag_ids: TagIds = _NONE,
     order_by: OrderBy = "Newest",
     take: Take = 50,
@@ -120,7 +122,7 @@ def get_tagged_images(
 
 @operation(router, "GET", "/projects/{projectId}/images/tagged/count", int)
 def get_tagged_image_count(
-    call: TheCall, project_id: ProjectId, iteration_id: ForIteration = None, tag_ids: TagIds = _NONE
+    call: TheCall, project_id: ProjectId, iteration_id: ForIteration, tag_ids: TagIds = _NONE
 ) -> Json:
     """Gets the number of images tagged with the provided {tagIds}."""
     return _count(call, project_id, iteration_id=iteration_id, tag_ids=tag_ids, tagging_status=images.TAGGED)
@@ -130,7 +132,7 @@ def get_tagged_image_count(
 def get_untagged_images(
     call: TheCall,
     project_id: ProjectId,
-    iteration_id: ForIteration = None,
+    iteration_id: ForIteration,
     order_by: OrderBy = "Newest",
     take: Take = 50,
     skip: Skip = 0,
@@ -141,14 +143,14 @@ def get_untagged_images(
 
 
 @operation(router, "GET", "/projects/{projectId}/images/untagged/count", int)
-def get_untagged_image_count(call: TheCall, project_id: ProjectId, iteration_id: ForIteration = None) -> Json:
+def get_untagged_image_count(call: TheCall, project_id: ProjectId, iteration_id: ForIteration) -> Json:
     """Gets the number of untagged images."""
     return _count(call, project_id, iteration_id=iteration_id, tagging_status=images.UNTAGGED)
 
 
 def _summary(call: Call, results: list[Added]) -> Json:
     shape = shapes.added(call, results)
-    return Json(shape, 200 if shape["isBatchSuccessful"] else 207)
+    return call.json(shape, 200 if shape["isBatchSuccessful"] else call.version.partial)
 
 
 async def _add(
@@ -267,7 +269,7 @@ def delete_images(
     with call.database.write() as session:
         project = projects.lock(session, call.account_id, project_id)
         images.delete_images(session, project, None if all_images else image_ids, all_iterations=all_iterations)
-    return empty(202 if all_images or all_iterations else 204)
+    return empty(call.version.begun if all_images or all_iterations else 204)
 
 
 @operation(
@@ -289,4 +291,4 @@ def update_image_metadata(
     for image_id, status, pairs in results:
         entries.append({"imageId": image_id, "status": status} | ({} if pairs is None else {"metadata": pairs}))
     fine = all(status == intake.OK for _, status, _ in results)
-    return Json({"isBatchSuccessful": fine, "images": entries}, 200 if fine else 207)
+    return call.json({"isBatchSuccessful": fine, "images": entries}, 200 if fine else call.version.partial)

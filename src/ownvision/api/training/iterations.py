@@ -32,7 +32,8 @@ def get_iterations(call: TheCall, project_id: ProjectId) -> Json:
     """Get iterations for the project."""
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
-        return Json([shapes.iteration(row, call.version) for row in iterations.all(session, project)])
+        shown = [shapes.iteration(row, call.version) for row in iterations.all(session, project)]
+        return call.json([*shown, shapes.workspace(project, call.version)] if call.version.workspace else shown)
 
 
 @operation(router, "GET", _ONE, models.Iteration)
@@ -40,7 +41,9 @@ def get_iteration(call: TheCall, project_id: ProjectId, iteration_id: IterationI
     """Get a specific iteration."""
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
-        return Json(shapes.iteration(iterations.get(session, project, iteration_id), call.version))
+        if call.version.workspace and iteration_id == projects.workspace_id(project.id):
+            return call.json(shapes.workspace(project, call.version))
+        return call.json(shapes.iteration(iterations.get(session, project, iteration_id), call.version))
 
 
 @operation(router, "PATCH", _ONE, models.Iteration)
@@ -50,9 +53,12 @@ def update_iteration(
     """Update a specific iteration."""
     with call.database.write() as session:
         project = projects.get(session, call.account_id, project_id, lock=True)
-        row = iterations.rename(session, project, iteration_id, updated_iteration.name or "", call.limits)
+        default = updated_iteration.is_default if call.version.default_iteration else None
+        row = iterations.update(
+            session, project, iteration_id, name=updated_iteration.name, default=default, limits=call.limits
+        )
         shape = shapes.iteration(row, call.version)
-    return Json(shape)
+    return call.json(shape)
 
 
 @operation(router, "DELETE", _ONE, None, status=(204,))
@@ -75,15 +81,14 @@ def get_iteration_performance(
     """Get detailed performance information about an iteration."""
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
-        return Json(
-            performance.of_iteration(
-                session,
-                project,
-                iteration_id,
-                threshold=0.5 if threshold is None else threshold,
-                overlap=0.3 if overlap_threshold is None else overlap_threshold,
-            )
+        measured = performance.of_iteration(
+            session,
+            project,
+            iteration_id,
+            threshold=performance.THRESHOLD if threshold is None else threshold,
+            overlap=performance.OVERLAP if overlap_threshold is None else overlap_threshold,
         )
+        return call.json(shapes.performance(measured, call.version))
 
 
 @operation(router, "GET", _ONE + "/performance/images", list[models.ImagePerformance])
@@ -104,7 +109,7 @@ def get_image_performances(
         found = performance.images(
             session, project, iteration_id, tag_ids=tag_ids, newest=order_by == "Newest", take=take, skip=skip
         )
-        return Json([shapes.image_performance(call, view, predictions) for view, predictions in found])
+        return call.json([shapes.image_performance(call, view, predictions) for view, predictions in found])
 
 
 @operation(router, "GET", _ONE + "/performance/images/count", int)
@@ -115,7 +120,7 @@ def get_image_performance_count(
     at_most(tag_ids, call.limits.batch_tags, "tags")
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
-        return Json(performance.image_count(session, project, iteration_id, tag_ids=tag_ids))
+        return call.json(performance.image_count(session, project, iteration_id, tag_ids=tag_ids))
 
 
 @operation(router, "POST", _ONE + "/publish", bool)
@@ -131,7 +136,7 @@ def publish_iteration(
     with call.database.write() as session:
         project = projects.get(session, call.account_id, project_id, lock=True)
         iterations.publish(session, project, iteration_id, publish_name, prediction_id, overwrite, call.limits)
-    return Json(True)
+    return call.json(True)
 
 
 @operation(router, "DELETE", _ONE + "/publish", None, status=(204,))

@@ -12,12 +12,10 @@ from ownvision.api.parameters import Flag, ForIteration, PredictionIds, ProjectI
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.spool import Spool
 from ownvision.api.wire import Json, empty
-from ownvision.errors import OwnVisionError
 from ownvision.services import predictions, projects
 from ownvision.store.tables import IterationTag
 
 router = training("predictions")
-_ORDERS = {name.lower(): name for name in ("Newest", "Oldest", "Suggested")}
 
 
 @operation(
@@ -31,7 +29,7 @@ async def quick_test_image(
     call: TheCall,
     request: Request,
     project_id: ProjectId,
-    iteration_id: ForIteration = None,
+    iteration_id: ForIteration,
     store: Annotated[Flag, Query()] = True,
 ) -> Json:
     """Quick test an image."""
@@ -45,7 +43,7 @@ async def quick_test_image_url(
     call: TheCall,
     project_id: ProjectId,
     image_url: models.ImageUrl,
-    iteration_id: ForIteration = None,
+    iteration_id: ForIteration,
     store: Annotated[Flag, Query()] = True,
 ) -> Json:
     """Quick test an image url."""
@@ -56,10 +54,6 @@ async def quick_test_image_url(
 @operation(router, "POST", "/projects/{projectId}/predictions/query", models.PredictionQueryResult)
 def query_predictions(call: TheCall, project_id: ProjectId, query: models.PredictionQueryToken) -> Json:
     """Get images that were sent to your prediction endpoint."""
-    if query.order_by and query.order_by.lower() not in _ORDERS:
-        raise OwnVisionError(
-            "BadRequestPredictionInvalidQueryParameters", f"orderBy must be {' or '.join(_ORDERS.values())}."
-        )
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
         token, rows = predictions.query(session, project, query.model_dump(by_alias=True), call.limits)
@@ -68,7 +62,7 @@ def query_predictions(call: TheCall, project_id: ProjectId, query: models.Predic
         for tag in session.scalars(select(IterationTag).where(IterationTag.iteration_id.in_(of_iterations))):
             tags[tag.iteration_id][tag.tag_id] = tag
         results = [shapes.stored_prediction(call, row, tags[row.iteration_id]) for row in rows]
-    return Json({"token": token, "results": results})
+    return call.json(call.version.show("PredictionQueryResult", {"token": token, "results": results}))
 
 
 @operation(router, "DELETE", "/projects/{projectId}/predictions", None, status=(204,))

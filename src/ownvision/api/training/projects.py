@@ -27,7 +27,7 @@ def _shape(call: Call, session: Session, row: Project) -> shapes.Shape:
 def get_projects(call: TheCall) -> Json:
     """Get your projects."""
     with call.database.read() as session:
-        return Json([_shape(call, session, row) for row in projects.all(session, call.account_id)])
+        return call.json([_shape(call, session, row) for row in projects.all(session, call.account_id)])
 
 
 @operation(router, "POST", "/projects", models.Project)
@@ -54,14 +54,14 @@ def create_project(
             limits=call.limits,
         )
         shape = _shape(call, session, row)
-    return Json(shape)
+    return call.json(shape)
 
 
 @operation(router, "GET", "/projects/{projectId}", models.Project)
 def get_project(call: TheCall, project_id: ProjectId) -> Json:
     """Get a specific project."""
     with call.database.read() as session:
-        return Json(_shape(call, session, projects.get(session, call.account_id, project_id)))
+        return call.json(_shape(call, session, projects.get(session, call.account_id, project_id)))
 
 
 @operation(router, "PATCH", "/projects/{projectId}", models.Project)
@@ -75,7 +75,7 @@ def update_project(call: TheCall, project_id: ProjectId, updated_project: models
         if row.domain_id != before:
             ensure_embedding(session, row)  # the new domain's backbone sees other features
         shape = _shape(call, session, row)
-    return Json(shape)
+    return call.json(shape)
 
 
 @operation(router, "DELETE", "/projects/{projectId}", None, status=(204,))
@@ -105,7 +105,7 @@ def train_project(
     """Queues project for training."""
     given = training_parameters or models.TrainingParameters()
     # A version whose iterations do not show a base model does not take one either.
-    known = "customBaseModelInfo" not in call.version.lacks.get("Iteration", ())
+    known = not call.version.lacks("Iteration", "customBaseModelInfo")
     base = given.custom_base_model_info if known else None
     with call.database.write() as session:
         iteration = trainings.start(
@@ -121,4 +121,4 @@ def train_project(
             email=notification_email_address or None,
         )
         shape = shapes.iteration(iteration, call.version)
-    return Json(shape)
+    return call.json(shape)

@@ -25,7 +25,7 @@ def create_image_tags(call: TheCall, project_id: ProjectId, batch: models.ImageT
     def shape(found: list[tuple[str, str]]) -> list[shapes.Shape]:
         return [{"imageId": image_id, "tagId": tag_id} for image_id, tag_id in found]
 
-    return Json({"created": shape(created), "duplicated": shape(duplicated), "exceeded": shape(exceeded)})
+    return call.json({"created": shape(created), "duplicated": shape(duplicated), "exceeded": shape(exceeded)})
 
 
 @operation(router, "DELETE", "/projects/{projectId}/images/tags", None, status=(204,))
@@ -52,7 +52,7 @@ def create_image_regions(call: TheCall, project_id: ProjectId, batch: models.Ima
         "duplicated": [shapes.region_entry(entry) for entry in duplicated],
         "exceeded": [shapes.region_entry(entry) for entry in exceeded],
     }
-    return Json(answer, 207 if duplicated or exceeded else 200)
+    return call.json(answer, call.version.partial if duplicated or exceeded else 200)
 
 
 @operation(router, "DELETE", "/projects/{projectId}/images/regions", None, status=(204,))
