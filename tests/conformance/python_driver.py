@@ -184,10 +184,8 @@ class Run:
             self.problem(operation, f"{type(error).__name__}: {error} {body}"[:2000])
             raise OperationFailed(operation) from error
         response = result.response
-        declared = client._deserialize.declared
         stream = operation == "get_artifact"
-        if stream:
-            return b"".join(result.output)
+        declared = "stream" if stream else client._deserialize.declared
         emit(
             "exchange",
             api=api,
@@ -195,8 +193,10 @@ class Run:
             declared=declared,
             status=response.status_code,
             headers=dict(response.headers),
-            body=response.text,
+            body="" if stream else response.text,
         )
+        if stream:
+            return b"".join(result.output)
         if declared is not None:
             raw = json.loads(response.text)
             for text in differences(result.output, declared, raw, models_of(api), operation):

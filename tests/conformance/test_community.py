@@ -110,6 +110,13 @@ def store_prediction(service: Running, project: str, picture: Path) -> None:
     httpx.post(address, content=picture.read_bytes(), headers=headers, timeout=120.0).raise_for_status()
 
 
+def upload_untagged(service: Running, project: str, picture: Path) -> None:
+    """cvsutils tags all that it uploads, and asks for untagged images only where there are some."""
+    address = f"{service.endpoint}{_TRAINING}/projects/{project}/images"
+    headers = {"Training-Key": service.training_key, "Content-Type": "application/octet-stream"}
+    httpx.post(address, content=picture.read_bytes(), headers=headers, timeout=120.0).raise_for_status()
+
+
 def answered(kinds: Mapping[tuple[str, str], str], passing: Gateway) -> dict[str, set[str]]:
     """The operations of each API that were answered well."""
     operations: dict[str, set[str]] = {"training": set(), "prediction": set()}
@@ -171,6 +178,7 @@ def test_cvsutils_does_its_job(
             assert len((tmp_path / "predicted/images.txt").read_text().splitlines()) == 16
             cvs("export_model", project, iteration, "onnx", "--output", "model.zip")
             assert "model.onnx" in zipfile.ZipFile(tmp_path / "model.zip").namelist()
+            upload_untagged(service, project, picture_folder / "red_11.jpg")
             cvs("download_project", project, "downloaded")
             assert len((tmp_path / "downloaded/images.txt").read_text().splitlines()) == 16
 

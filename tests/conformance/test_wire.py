@@ -73,6 +73,7 @@ def without(key: str) -> dict[str, Any]:
         exchange({"id": ID, "created": "2019-03-21T01:31:11", "tags": [{"tagName": "red"}]}, "Image"),
         exchange({"isBatchSuccessful": False}, "ImageCreateSummary", status=207),
         exchange(None, declared=None, status=204, body=""),
+        exchange(None, "stream", headers=HEADERS | {"Content-Type": "application/octet-stream"}, body=""),
     ],
 )
 def test_an_answer_as_the_original_gives_it_is_right(line: dict[str, Any]) -> None:
@@ -103,6 +104,7 @@ def test_an_answer_as_the_original_gives_it_is_right(line: dict[str, Any]) -> No
         (exchange(GOOD, status=201), "answered 201, not 200"),
         (exchange({"isBatchSuccessful": False}, "ImageCreateSummary"), "answered 200, not 207"),
         (exchange(GOOD, headers=HEADERS | {"Content-Type": "application/json"}), "Content-Type is 'application/json'"),
+        (exchange(None, "stream", body=""), "Content-Type is 'application/json; charset=utf-8'"),
         (exchange(GOOD, headers={"Content-Type": HEADERS["Content-Type"]}), "apim-request-id is None"),
         (exchange(None, declared=None, status=200, body=""), "answered 200 with '', not 204"),
         (exchange(None, declared=None, status=204, body="{}"), "answered 204 with '{}', not 204"),

@@ -250,10 +250,11 @@ def of_exchange(line: Mapping[str, Any], client: Mapping[str, Any]) -> Iterator[
         if line["status"] not in (202, 204) or line["body"]:
             yield f"answered {line['status']} with {line['body'][:200]!r}, not 204 and nothing"
         return
-    if line["declared"] == "stream":
-        return
-    if headers.get("content-type") != "application/json; charset=utf-8":
+    stream = line["declared"] == "stream"
+    if headers.get("content-type") != ("application/octet-stream" if stream else "application/json; charset=utf-8"):
         yield f"Content-Type is {headers.get('content-type')!r}"
+    if stream:
+        return
     operation = operation_id(line["operation"])
     raw = json.loads(line["body"])
     batch = isinstance(raw, dict) and lowered(raw).get("isBatchSuccessful") is False
