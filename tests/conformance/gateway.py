@@ -117,6 +117,11 @@ def running(service: str, pem: Path | None = None) -> Iterator[Gateway]:
         def do_DELETE(self) -> None:
             self.forward()
 
+        def finish(self) -> None:
+            super().finish()
+            # The server closes the connection that it opened, not what TLS made of it.
+            self.connection.close()
+
         def log_message(self, format: str, *args: Any) -> None:
             """Quiet."""
 

@@ -16,14 +16,19 @@ HEAD = """# Conformance
 
 Which operation of which version of the API was proved by which client. `make conformance` starts a service, runs each
 client below against it in an environment of its own, and writes this page from what it found; nothing here is written
-by hand. A client calls every operation it has, with every parameter; each answer is checked twice: as it stands on the
-wire (exactly the keys that the client's version declares, in their order; nulls, ids, dates, enumerations) and as the
-client deserialised it (every field has its declared type and the wire's value). Refusals are checked too.
-What is allowed beside the contract stands in `tests/conformance/wire.py`, each with the recording of the original that
-shows it.
+by hand.
 
-No client was ever published for v3.1 of the training API. A dash stands where a version has no such operation or its
-client does not call it; a client struck through found something wrong.
+- An official client calls every operation it has, with every parameter but the two that name a storage account of
+  Azure. Each answer is checked twice: as it stands on the wire (exactly the keys that the client's version declares, in
+  their order; types, nulls, ids, dates, enumerations) and as the client deserialised it (every field has its declared
+  type and the wire's value). Values are checked where they are known: what was sent, what was counted, which tag wins.
+  So are refusals: a wrong key, an unknown project, an unknown iteration, training without a change.
+- A community client does its main job unmodified; the operations that were answered well stand here when the job came
+  out right. `cvs_evaluate_project` of cvsutils is not run: it sends nothing of its own, and needs torch.
+
+What is allowed beside a version's contract stands in `tests/conformance/wire.py`, with how it is known. No client was
+ever published for v3.1 of the training API. A dash stands where a version has no such operation or its client does not
+call it; a client struck through found something wrong.
 """
 
 
