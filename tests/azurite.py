@@ -76,6 +76,7 @@ def running(folder: Path) -> Iterator[Azurite]:
         text=True,
     )
     assert process.stdout is not None
+    reader = threading.Thread(target=process.stdout.read)
     try:
         urls = {}
         for line in process.stdout:
@@ -85,11 +86,13 @@ def running(folder: Path) -> Iterator[Azurite]:
                 break
         assert len(urls) == 2, "Azurite did not start"
         # Its log goes nowhere, but must be read so that it never waits.
-        threading.Thread(target=process.stdout.read, daemon=True).start()
+        reader.start()
         yield Azurite(urls["Blob"], urls["Queue"])
     finally:
         process.kill()
         process.wait()
+        if reader.ident is not None:
+            reader.join()
         process.stdout.close()
 
 

@@ -178,7 +178,7 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 
 def _checked(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # `port` refuses what is none
         raise Unreachable(_NO_ADDRESS)
     return url
 
