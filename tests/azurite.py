@@ -20,6 +20,8 @@ PACKAGE = "azurite@3.37.0"
 ACCOUNT = "devstoreaccount1"
 # The emulator's well-known key: it is in its documentation and opens nothing else.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+_NODE = str(Path(ROOT_DIR) / "bin/node")
+_NPM = str(Path(ROOT_DIR) / "lib/node_modules/npm/bin/npm-cli.js")
 _OFFLINE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREACH", "ECONNRESET")
 _LISTENS = re.compile(r"Azurite (Blob|Queue) service is successfully listening at (\S+)")
 
@@ -69,7 +71,7 @@ def running(folder: Path) -> Iterator[Azurite]:
     script = _installed() / "node_modules/azurite/dist/src/azurite.js"
     ports = [option for kind in ("blob", "queue", "table") for option in (f"--{kind}Port", "0")]
     process = subprocess.Popen(
-        [_node("node"), str(script), "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck", *ports],
+        [_NODE, str(script), "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck", *ports],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -103,17 +105,13 @@ def _installed() -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may want it at once
         if not done.exists():
-            command = [_node("node"), _node("npm"), "install", "--prefix", str(folder), "--ignore-scripts", PACKAGE]
+            command = [_NODE, _NPM, "install", "--prefix", str(folder), "--ignore-scripts", "--no-audit", PACKAGE]
             made = subprocess.run(command, capture_output=True, text=True, check=False)
             if made.returncode and any(word in made.stderr for word in _OFFLINE):
                 pytest.skip("the npm registry can't be reached")
             assert made.returncode == 0, made.stderr
             done.touch()
     return folder
-
-
-def _node(name: str) -> str:
-    return str(Path(ROOT_DIR) / "bin" / name)
 
 
 def _tomorrow() -> datetime:

@@ -86,10 +86,10 @@ class Letterbox:
 
 
 @contextmanager
-def letterbox(port: int) -> Iterator[Letterbox]:
-    """A mail server without encryption."""
+def letterbox(port: int, **options: Any) -> Iterator[Letterbox]:
+    """A mail server; without encryption and login unless `options` (of aiosmtpd) say otherwise."""
     box = Letterbox(port)
-    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller = Controller(box, hostname="127.0.0.1", port=port, **options)
     controller.start()
     try:
         yield box
