@@ -4,12 +4,15 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ownvision.client import Service
 from ownvision.client.local import Running, run, running_service
+
+if TYPE_CHECKING:
+    from tests.azurite import Azurite
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +22,15 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     # The tests fetch pictures by URL from a server of their own on this machine.
     with running_service(folder / "data", {"OWNVISION_URL_ALLOW": '["127.0.0.0/8"]'}) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Azurite"]:
+    """Azure Storage on this machine."""
+    from tests import azurite  # its client libraries are large, and few tests need them
+
+    with azurite.running(tmp_path_factory.mktemp("azurite")) as emulator:
+        yield emulator
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Every setting in one place: environment variables ``OWNVISION_…`` (nested with ``__``) or command options."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,8 +26,18 @@ class Settings(BaseSettings):
     prediction_days: int = Field(30, ge=1, description="Days a stored prediction is kept")
     suggestion_days: int = Field(30, ge=1, description="Days suggested tags and regions are kept")
     project_token_days: int = Field(7, ge=1, description="Days a token of ExportProject is valid")
-    url_allow: list[str] = Field([], description="Networks (CIDR) that `urls` may fetch from although they are private")
-    url_timeout: float = Field(20.0, gt=0, description="Seconds to fetch one image by URL")
+    url_allow: list[str] = Field(
+        [], description="Networks (CIDR) that image URLs, storage and webhooks may lie in although they are private"
+    )
+    url_timeout: float = Field(20.0, gt=0, description="Seconds to fetch one image by URL, or to send one message")
+    smtp_host: str | None = Field(None, description="Mail server; without one no mail is sent and no address kept")
+    smtp_port: int = Field(587, ge=1, le=65535, description="Port of the mail server")
+    smtp_tls: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="Encryption to the mail server: starttls, tls (from the first byte, port 465) or none"
+    )
+    smtp_user: str | None = Field(None, description="User name at the mail server; default: no login")
+    smtp_password: str | None = Field(None, repr=False, description="Password at the mail server")
+    smtp_from: str = Field("ownvision@localhost", description="Sender of mails")
     min_free_bytes: int = Field(256 * 2**20, ge=0, description="Free space below which uploads are refused")
     body_timeout: float = Field(60.0, gt=0, description="Seconds without a byte after which a request body is given up")
     body_rate: int = Field(

@@ -1,10 +1,13 @@
 """Batches of 64 × 6 MB, in each form of upload: the server stays within 200 MB above idle."""
 
 import base64
+import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -38,6 +41,37 @@ def _files() -> Iterator[bytes]:
     yield b"]}"
 
 
+def _urls() -> Iterator[bytes]:
+    yield json.dumps({"images": [{"url": f"{_SITE[0]}/{number}"} for number in range(64)]}).encode()
+
+
+class _Pictures(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        data = _picture(int(self.path.strip("/")))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+_SITE: list[str] = []
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[None]:
+    """A server of 64 pictures."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Pictures) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        _SITE.append(f"http://127.0.0.1:{server.server_port}")
+        yield
+        server.shutdown()
+        thread.join()
+
+
 def _resident(pid: int, line: str) -> int:
     for text in Path(f"/proc/{pid}/status").read_text().splitlines():
         if text.startswith(line):
@@ -52,11 +86,14 @@ def _resident(pid: int, line: str) -> int:
     [
         ("images", "multipart/form-data; boundary=xyz", _multipart),
         ("images/files", "application/json", _files),
+        ("images/urls", "application/json", _urls),
     ],
 )
+@pytest.mark.usefixtures("site")
 def test_the_largest_batch_fits_in_little_memory(tmp_path: Path, path: str, kind: str, body: object) -> None:
     assert callable(body)
-    environment = {**os.environ, "OWNVISION_DATA": str(tmp_path), "OWNVISION_PORT": "0", "OWNVISION_WORKER": "false"}
+    own = {"DATA": str(tmp_path), "PORT": "0", "WORKER": "false", "URL_ALLOW": '["127.0.0.0/8"]'}
+    environment = {**os.environ, **{f"OWNVISION_{name}": value for name, value in own.items()}}
     process = subprocess.Popen([sys.executable, "-c", CODE], env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

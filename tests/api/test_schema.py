@@ -67,6 +67,9 @@ OPERATIONS = {
     "SuggestTagsAndRegions",
     "QuerySuggestedImages",
     "QuerySuggestedImageCount",
+    "PutWebhook",
+    "GetWebhook",
+    "DeleteWebhook",
 }
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"

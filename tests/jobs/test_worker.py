@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -14,11 +15,12 @@ import pytest
 from sqlalchemy import select, update
 
 from ownvision.jobs import rows
-from ownvision.services import projects
+from ownvision.services import notices, projects, webhooks
 from ownvision.services.components import Components
 from ownvision.store import ledger
-from ownvision.store.tables import Blob, Iteration, Job, Project
+from ownvision.store.tables import Blob, Iteration, Job, Notification, Project
 from ownvision.store.tables.base import now
+from tests.receivers import hook
 from tests.services import trained as t
 
 pytestmark = pytest.mark.service
@@ -181,6 +183,43 @@ def test_two_lanes_run_beside_each_other(house: Components, start: Starter) -> N
     worker = start()
     _until(lambda: len(_children(worker)) == 2, house)
     _until(lambda: _status(house) == "Completed" and _job(house, "embed").state == "done", house)
+
+
+def test_what_a_worker_had_no_time_to_send_the_next_one_sends(
+    house: Components, training: Project, start: Starter
+) -> None:
+    with hook() as receiver:
+        with house.database.write() as session:
+            project = projects.get(session, training.account_id, training.id)
+            webhooks.keep(session, house.keys, project, webhooks.Webhook(receiver.url, "whsec_" + 32 * "A"))
+        t.work(house)  # the training ends, and nothing is sent
+        assert receiver.came == []
+        worker = start(OWNVISION_URL_ALLOW='["127.0.0.0/8"]')
+        _until(lambda: receiver.came, house)
+        assert [event["type"] for event in receiver.events] == ["ownvision.training.completed"]
+        _until(lambda: not _children(worker), house)
+    with house.database.read() as session:
+        assert session.scalar(select(Notification)) is None
+
+
+def test_a_slow_receiver_holds_up_neither_jobs_nor_the_end_of_the_worker(
+    house: Components, training: Project, start: Starter
+) -> None:
+    release = threading.Event()
+    with hook() as receiver:
+        receiver.answer = lambda number: 200 if release.wait(SECONDS) else 500
+        with house.database.write() as session:
+            project = projects.get(session, training.account_id, training.id)
+            webhooks.keep(session, house.keys, project, webhooks.Webhook(receiver.url, "whsec_" + 32 * "A"))
+            notices.tell(session, project.id, {"type": "Training", "iterationId": "one", "status": "Completed"})
+        worker = start(OWNVISION_URL_ALLOW='["127.0.0.0/8"]', OWNVISION_URL_TIMEOUT="600")
+        _until(lambda: receiver.came, house)
+        _until(lambda: _status(house) == "Completed", house)  # meanwhile
+        worker.terminate()
+        assert worker.wait(20) == 0
+        release.set()
+    with house.database.read() as session:
+        assert session.scalars(select(Notification.attempts).order_by(Notification.seq)).all() == [1, 0]
 
 
 def test_between_jobs_what_is_doomed_lapsed_or_stray_goes(house: Components, start: Starter) -> None:

@@ -10,7 +10,7 @@ from ownvision.api.wire import Double, trimmed
 from ownvision.domains import DOMAINS
 from ownvision.domains import Domain as DomainRow
 from ownvision.learning.pixels import RESIZED_SIDE
-from ownvision.services import projects, uris
+from ownvision.services import projects, storage, uris
 from ownvision.services.images import ImageView, RegionView
 from ownvision.services.intake import DUPLICATE, OK, Added
 from ownvision.services.regions import RegionEntry
@@ -55,6 +55,7 @@ def project(call: Call, row: Project, thumbnail_image: str | None) -> Shape:
         "useNegativeSet": True,
         "detectionParameters": None,
         "imageProcessingSettings": {"augmentationMethods": row.augmentation},
+        **storage.kept(call.components.keys, row),
     }
     shape = {
         "id": row.id,

@@ -137,6 +137,7 @@ _CODES: Mapping[str, tuple[str, str]] = {
     "BadRequestImageAspectRatio": ("v3.4", "BadRequestImageDimensions"),
     "BadRequestCustomBaseModelIterationStatusNotCompleted": ("v3.4", "BadRequestNotSupported"),
     "BadRequestCustomBaseModelDomainNotCompatible": ("v3.4", "BadRequestNotSupported"),
+    "BadRequestInvalidUri": ("v3.4", "BadRequest"),
     "BadRequestMultipleGeneralProductTag": ("v3.3", "BadRequestTagType"),
     "BadRequestImageDimensions": ("v3.3", "BadRequestInvalid"),
     "BadRequestImageMetadataKey": ("v3.3", "BadRequest"),

@@ -24,7 +24,8 @@ from ownvision.jobs import rows, runner
 from ownvision.jobs.engines import local
 from ownvision.jobs.handlers import on_failed
 from ownvision.jobs.parent import die_with_parent
-from ownvision.services import predictions, suggestions
+from ownvision.services import delivery, predictions, suggestions
+from ownvision.services.components import open_components
 from ownvision.settings import Settings
 from ownvision.store import ledger
 from ownvision.store.blobs.local import LocalBlobs
@@ -55,6 +56,7 @@ class _Worker:
     keys: KeyStore
     running: dict[str, tuple[rows.Claim, local.Child]] = field(default_factory=dict)  # by lane
     scrubbing: local.Child | None = None
+    posting: local.Child | None = None
     disowned: set[str] = field(default_factory=set)  # jobs that were lost at the last look
     looked: float = 0.0  # when housekeeping last looked for work
 
@@ -77,6 +79,7 @@ def work(settings: Settings, stop: threading.Event) -> None:
         try:
             alive_file(settings.data).touch()
             _look_after_jobs(worker)
+            _look_after_messages(worker)
             more = _keep_house(worker)
         except (SQLAlchemyError, OSError):
             # A full disk, a lock held for long: the jobs at work must not die of it.
@@ -86,8 +89,9 @@ def work(settings: Settings, stop: threading.Event) -> None:
     for claim, child in worker.running.values():
         child.stop()
         rows.give_back(worker.database, claim)
-    if worker.scrubbing is not None:
-        worker.scrubbing.stop()
+    for helper in (worker.scrubbing, worker.posting):
+        if helper is not None:
+            helper.stop()
     alive_file(settings.data).unlink(missing_ok=True)
     worker.database.close()
     lock.close()
@@ -106,6 +110,20 @@ def _look_after_jobs(worker: _Worker) -> None:
         taken = rows.claim(worker.database, lane, worker.settings.job_lease)
         if taken is not None:
             worker.running[lane] = (taken, _start(worker, taken))
+
+
+def _look_after_messages(worker: _Worker) -> None:
+    """Messages go out from a process of their own, which lives while there are any: a slow receiver holds nobody up."""
+    if worker.posting is not None and worker.posting.ended():
+        worker.posting = None
+    if worker.posting is None and worker.scrubbing is None and delivery.waiting(worker.database):
+        worker.posting = _fork(worker, lambda: _post(worker.settings))
+
+
+def _post(settings: Settings) -> None:
+    components = open_components(settings)
+    delivery.post(components)
+    components.database.close()
 
 
 def _start(worker: _Worker, claim: rows.Claim) -> local.Child:
@@ -135,7 +153,7 @@ def _keep_house(worker: _Worker) -> bool:
     erasure.destroy_stray_keys(database, worker.keys)
     if database.ballast is not None:
         database.ballast.keep()
-    if erasure.scrub_due(database, data):
+    if worker.posting is None and erasure.scrub_due(database, data):
         worker.scrubbing = _fork(worker, lambda: _scrub(worker.settings))
     worker.looked = time.monotonic()
     return False

@@ -7,7 +7,7 @@ from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
 from ownvision.exporters import PLATFORMS
 from ownvision.jobs import rows
-from ownvision.services import iterations, outputs
+from ownvision.services import iterations, notices, outputs
 from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL
 from ownvision.store import ledger
@@ -32,8 +32,18 @@ def all(session: Session, project: Project, iteration_id: str) -> list[Export]:
     )
 
 
-def start(session: Session, project: Project, iteration_id: str, platform: str, flavor: str | None) -> Export:
+def start(
+    session: Session, project: Project, iteration_id: str, platform: str, flavor: str | None, base_url: str = ""
+) -> Export:
     """Queue an export; one that failed before is begun anew.
+
+    Args:
+        session: The caller's transaction.
+        project: Whose it is.
+        iteration_id: What to export.
+        platform: To where.
+        flavor: In which form.
+        base_url: The address that was called, for the address in the message at the end.
 
     Raises:
         OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained, BadRequestExportValidationFailed,
@@ -65,6 +75,7 @@ def start(session: Session, project: Project, iteration_id: str, platform: str, 
         project_id=project.id,
         subject=export.id,
         lane=rows.QUICK,
+        payload={"base_url": base_url},
     )
     return export
 
@@ -113,6 +124,7 @@ def run(components: Components, claim: rows.Claim) -> None:
             raise rows.Cancelled(claim.job_id)
         ledger.make_live(session, [prefix])
         row.status, row.error = DONE, None
+        notices.export_ended(session, claim.project_id, row, claim.payload.get("base_url", ""))
         rows.finish(session, claim)
 
 
@@ -121,6 +133,7 @@ def failed(session: Session, project_id: str, export_id: str, reason: str) -> No
     export = session.get(Export, export_id)
     if export is not None and export.status == EXPORTING:
         export.status, export.error = FAILED, reason
+        notices.export_ended(session, project_id, export)
     if export is None or export.status == FAILED:
         ledger.doom(session, [ledger.export_prefix(project_id, export_id)])
 

@@ -21,7 +21,7 @@ from ownvision.jobs import rows
 from ownvision.learning import pixels
 from ownvision.learning.backbones import BACKBONES
 from ownvision.learning.evaluate import Detections
-from ownvision.services import embedding, outputs
+from ownvision.services import embedding, notices, outputs
 from ownvision.services.components import Components
 from ownvision.services.frozen import Frozen, freeze
 from ownvision.store import ledger
@@ -93,6 +93,7 @@ def failed(session: Session, project_id: str, iteration_id: str, reason: str) ->
         ledger.doom(session, [ledger.iteration_prefix(project_id, iteration_id)])
     elif iteration.status == "Training":
         iteration.status, iteration.error, iteration.last_modified = "Failed", reason, now()
+        notices.training_ended(session, iteration)
         session.execute(delete(ScoredImage).where(ScoredImage.iteration_id == iteration_id))
         ledger.doom(session, [ledger.iteration_prefix(project_id, iteration_id)])
 
@@ -231,5 +232,6 @@ def _complete(components: Components, claim: rows.Claim, prefix: str, erased: in
         moment = now()
         iteration.status, iteration.trained_at, iteration.last_modified = "Completed", moment, moment
         iteration.training_seconds = seconds
+        notices.training_ended(session, iteration)
         rows.finish(session, claim)
     return True

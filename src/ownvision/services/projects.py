@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -56,45 +56,59 @@ def lock(session: Session, account_id: str, project_id: str) -> Project:
     return project
 
 
-def create(
-    session: Session,
-    keys: KeyStore,
-    account: Account,
-    *,
-    name: str,
-    description: str | None,
-    domain_id: str | None,
-    classification_type: str | None,
-    target_export_platforms: Sequence[str],
-    limits: Limits,
-) -> Project:
+class Wishes(TypedDict):
+    """What a new project is to be."""
+
+    name: str
+    description: str | None
+    domain_id: str | None
+    classification_type: str | None
+    target_export_platforms: Sequence[str]
+    limits: Limits
+
+
+def create(session: Session, keys: KeyStore, account: Account, **wishes: Unpack[Wishes]) -> Project:
     """A new project; a taken name becomes "name (1)".
 
     Raises:
         OwnVisionError: BadRequestProject…, BadRequestExceedProjectLimit.
     """
+    return add(session, keys, draft(session, account, **wishes))
+
+
+def draft(session: Session, account: Account, **wishes: Unpack[Wishes]) -> Project:
+    """What `create` would make, not stored yet.
+
+    Raises:
+        OwnVisionError: As `create`.
+    """
+    name, description, limits = wishes["name"], wishes["description"] or "", wishes["limits"]
     _check_name(name, limits)
-    _check_description(description or "", limits)
-    domain = _domain(domain_id or GENERAL)
+    _check_description(description, limits)
+    domain = _domain(wishes["domain_id"] or GENERAL)
     quota = TIERS[account.tier].projects
     names = set(session.scalars(select(Project.name).where(Project.account_id == account.id)))
     if quota is not None and len(names) >= quota:
         raise OwnVisionError(
             "BadRequestExceedProjectLimit", f"Tier {account.tier} allows {quota} projects; delete one first."
         )
-    project = Project(
+    return Project(
         id=new_id(),
         account_id=account.id,
         name=_free_name(name, names),
-        description=description or "",
+        description=description,
         domain_id=domain.id,
-        classification_type=_classifier(domain, classification_type),
-        target_export_platforms=_platforms(target_export_platforms),
+        classification_type=_classifier(domain, wishes["classification_type"]),
+        target_export_platforms=_platforms(wishes["target_export_platforms"]),
         augmentation=dict.fromkeys(AUGMENTATIONS, True),
     )
+
+
+def add(session: Session, keys: KeyStore, project: Project) -> Project:
+    """Store a draft."""
     # The key first: a project without a key could not take an image. A crash before the commit leaves a stray key,
     # which the sweeper removes.
-    keys.create_project(account.id, project.id)
+    keys.create_project(project.account_id, project.id)
     session.add(project)
     session.flush()
     return project

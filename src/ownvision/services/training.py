@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,13 +14,12 @@ from ownvision.errors import OwnVisionError
 from ownvision.jobs import rows
 from ownvision.learning.backbones import BACKBONES
 from ownvision.limits import Limits, Tier
-from ownvision.services import iterations, projects, tags
+from ownvision.services import iterations, notices, projects, tags
 from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Lineage, Project, Region, Tag
 from ownvision.store.tables.base import new_id, now
 
 RECIPE = "1"
 TRAINING, COMPLETED = "Training", "Completed"
-_EMAIL = re.compile(r"^[^@\s]+@[^@\s]+\.[^@\s]+$")
 INSTALL_TRAIN = (
     'Training a detector needs the extra "train": pip install "ownvision[train]" (for the CPU build of torch, which '
     "is far smaller: pip install torch --index-url https://download.pytorch.org/whl/cpu first)."
@@ -47,8 +45,8 @@ def start(
         OwnVisionError: The refusals of TrainProject, with the original's codes.
     """
     kind = _training_type(training_type, budget_hours)
-    if email is not None and not _EMAIL.match(email):
-        raise OwnVisionError("BadRequestInvalidEmailAddress", "notificationEmailAddress is no e-mail address.")
+    if email is not None:
+        notices.check_email(email)
     made = iterations.all(session, project)
     if any(iteration.status == TRAINING for iteration in made):
         raise OwnVisionError(

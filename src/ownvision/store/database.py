@@ -39,7 +39,8 @@ class Database:
         self._writer = threading.Lock()
         self._held = threading.local()
         self._head: str | None = None
-        self.engine: Engine = create_engine(url, pool_size=16, max_overflow=32)
+        # Parameters are names, addresses and secrets, and the text of an error goes into logs.
+        self.engine: Engine = create_engine(url, pool_size=16, max_overflow=32, hide_parameters=True)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)

@@ -35,6 +35,8 @@ class ProjectSettings(Wire):
     use_negative_set: bool | None = None
     detection_parameters: str | None = None
     image_processing_settings: ImageProcessingSettings | None = None
+    export_model_container_uri: str | None = None
+    notification_queue_uri: str | None = None
 
 
 class ProjectChange(Wire):
@@ -46,7 +48,7 @@ class ProjectChange(Wire):
 
 
 class CreateProjectOptions(Wire):
-    """Options of a new project (storage integration is not offered: they are accepted and ignored)."""
+    """Options of a new project: its own Azure Storage."""
 
     export_model_container_uri: str | None = None
     notification_queue_uri: str | None = None

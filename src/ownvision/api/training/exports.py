@@ -33,5 +33,6 @@ def export_iteration(
     """Export a trained iteration."""
     with call.database.write() as session:
         project = projects.get(session, call.account_id, project_id, lock=True)
-        shape = shapes.export(call, exports.start(session, project, iteration_id, platform, flavor or None), project.id)
+        row = exports.start(session, project, iteration_id, platform, flavor or None, call.base_url)
+        shape = shapes.export(call, row, project.id)
     return call.json(shape)

@@ -18,7 +18,7 @@ class Notification(Base):
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(String(36), default=new_id)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
-    channel: Mapped[str]  # queue | webhook | email
+    channel: Mapped[str]  # container | queue | webhook | email
     event: Mapped[dict[str, Any]]  # what happened; the channel gives it its form
     recipient: Mapped[bytes | None] = mapped_column(LargeBinary)  # an e-mail address, encrypted
     attempts: Mapped[int] = mapped_column(default=0)
