@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from ownvision.api import fetch
 from ownvision.limits import Limits
+from ownvision.services import outbound
 from tests.api.conftest import Service, jpeg, running, upload
 
 
@@ -50,14 +50,14 @@ from tests.api.conftest import Service, jpeg, running, upload
     ],
 )
 def test_private_addresses_are_refused(address: str, expected: bool) -> None:
-    assert fetch.refused(ipaddress.ip_address(address), []) is expected
+    assert outbound.refused(ipaddress.ip_address(address), []) is expected
 
 
 def test_a_network_that_is_allowed_is_not_refused() -> None:
     allowed = [ipaddress.ip_network("10.0.0.0/8")]
-    assert not fetch.refused(ipaddress.ip_address("10.1.2.3"), allowed)
-    assert not fetch.refused(ipaddress.ip_address("::ffff:10.1.2.3"), allowed)
-    assert fetch.refused(ipaddress.ip_address("192.168.0.1"), allowed)
+    assert not outbound.refused(ipaddress.ip_address("10.1.2.3"), allowed)
+    assert not outbound.refused(ipaddress.ip_address("::ffff:10.1.2.3"), allowed)
+    assert outbound.refused(ipaddress.ip_address("192.168.0.1"), allowed)
 
 
 class _Site(http.server.BaseHTTPRequestHandler):
