@@ -10,7 +10,18 @@ from ownvision.api import errors, files, health, middleware, models, own, predic
 from ownvision.api.limits import Rates
 from ownvision.api.memo import Memo
 from ownvision.api.metrics import Metrics
-from ownvision.api.training import account, domains, exports, images, iterations, predictions, projects, regions, tags
+from ownvision.api.training import (
+    account,
+    domains,
+    exports,
+    images,
+    iterations,
+    predictions,
+    projects,
+    regions,
+    tags,
+    travel,
+)
 from ownvision.api.versions import PREDICTION, TRAINING, names
 from ownvision.limits import Limits
 from ownvision.services.components import Components
@@ -21,6 +32,7 @@ _ROUTERS: tuple[APIRouter, ...] = (
     account.router,
     domains.router,
     projects.router,
+    travel.router,
     tags.router,
     images.router,
     regions.router,

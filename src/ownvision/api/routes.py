@@ -194,13 +194,13 @@ def operation(
         on: The router.
         method: The HTTP method.
         path: Below the router's prefix.
-        returns: The answer's model, None for an empty one.
+        returns: The answer's model, None for an empty one, `bytes` for a file.
         status: Statuses of success.
         body: The documented request body of an operation that reads it raw.
     """
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        described = {"description": "Success."} if returns is None else {"model": returns, "description": "Success."}
+        described = _described(returns)
         on.add_api_route(
             path,
             function,
@@ -208,7 +208,7 @@ def operation(
             operation_id="".join(part.capitalize() for part in function.__name__.split("_")),
             summary=(function.__doc__ or "").partition("\n")[0],
             response_model=None,
-            response_class=Response if returns is None else JSONResponse,
+            response_class=Response if returns in (None, bytes) else JSONResponse,
             status_code=status[0],
             responses={code: dict(described) for code in status},
             openapi_extra=None if body is None else {"requestBody": body},
@@ -216,3 +216,10 @@ def operation(
         return function
 
     return add
+
+
+def _described(returns: Any) -> dict[str, Any]:
+    if returns is bytes:
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        return {"description": "Success.", "content": {"application/octet-stream": binary}}
+    return {"description": "Success."} if returns is None else {"model": returns, "description": "Success."}

@@ -15,7 +15,8 @@ from ownvision.services.images import ImageView, RegionView
 from ownvision.services.intake import DUPLICATE, OK, Added
 from ownvision.services.regions import RegionEntry
 from ownvision.services.tags import TagView
-from ownvision.store.tables import Export, Image, Iteration, IterationTag, Prediction, Project
+from ownvision.services.travel import tokens
+from ownvision.store.tables import Export, Image, Iteration, IterationTag, Prediction, Project, ProjectExport
 
 Shape = dict[str, Any]
 _MEGABYTES = {"efficientnet_lite0": 14, "efficientnet_lite2": 20}
@@ -68,7 +69,19 @@ def project(call: Call, row: Project, thumbnail_image: str | None) -> Shape:
         "lastModified": seconds(row.last_modified),
         "thumbnailUri": thumbnail,
         "drModeEnabled": False,
-        "status": "Succeeded",
+        "status": row.status,
+    }
+
+
+def project_export(call: Call, row: ProjectExport) -> Shape:
+    """A project's token."""
+    return {
+        "iterationCount": row.iteration_count,
+        "imageCount": row.image_count,
+        "tagCount": row.tag_count,
+        "regionCount": row.region_count,
+        "estimatedImportTimeInMS": tokens.estimate(row),
+        "token": uris.sign_project(call.components, call.base_url, row.project_id, row.id, row.expires),
     }
 
 

@@ -25,12 +25,13 @@ from ownvision.jobs.engines import local
 from ownvision.jobs.handlers import on_failed
 from ownvision.jobs.parent import die_with_parent
 from ownvision.services import predictions
+from ownvision.services.travel import tokens
 from ownvision.settings import Settings
 from ownvision.store import ledger
 from ownvision.store.blobs.local import LocalBlobs
 from ownvision.store.database import Database
 from ownvision.store.keys import KeyStore
-from ownvision.store.tables import Prediction
+from ownvision.store.tables import Prediction, ProjectExport
 from ownvision.store.tables.base import now
 
 log = logging.getLogger("ownvision.jobs")
@@ -133,9 +134,11 @@ def _keep_house(worker: _Worker) -> bool:
     _stop_the_disowned(worker)
     with database.read() as session:
         expired = session.scalar(select(Prediction.id).where(Prediction.expires <= now()).limit(1)) is not None
-    if expired:
+        lapsed = session.scalar(select(ProjectExport.id).where(tokens.due(now())).limit(1)) is not None
+    if expired or lapsed:
         with database.write() as session:
             predictions.expire(session, now())
+            tokens.expire(session, now())
     erasure.destroy_stray_keys(database, worker.keys)
     if database.ballast is not None:
         database.ballast.keep()

@@ -185,8 +185,11 @@ def _checked(url: str) -> str:
 
 def _headers(url: str, own: Mapping[str, str], body: bytes) -> dict[bytes | str, bytes | str]:
     host = httpx.URL(url).netloc.decode("ascii").rpartition("@")[2]
-    length = {"Content-Length": str(len(body))} if body else {}
-    return {"Host": host, "User-Agent": "OwnVision", **length, **own}
+    named: dict[bytes | str, bytes | str] = {"Host": host, "User-Agent": "OwnVision"}
+    if body:
+        named["Content-Length"] = str(len(body))
+    named.update(own.items())
+    return named
 
 
 @lru_cache(maxsize=1)
