@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-NAMES = ("start", "http", "upload", "listing", "quickstart", "learning_digits", "learning_detection")
+NAMES = ("start", "http", "upload", "travel", "listing", "quickstart", "learning_digits", "learning_detection")
 
 
 def main(names: list[str]) -> int:

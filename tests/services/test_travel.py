@@ -10,11 +10,13 @@ from tests.services import trained as t
 
 BASE = "http://127.0.0.1:1"
 
+
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Components]:
     components = t.open_house(tmp_path / "data")
     yield components
     components.database.close()
+
 
 def test_smoke(house):
     project = t.make_project(house, "Colours")
@@ -31,6 +33,7 @@ def test_smoke(house):
         c = projects.get(s, project.account_id, copy.id)
         from ownvision.store.tables import Job
         from sqlalchemy import select
-        print([ (j.kind,j.state,j.error,j.payload) for j in s.scalars(select(Job).where(Job.project_id==c.id))])
+
+        print([(j.kind, j.state, j.error, j.payload) for j in s.scalars(select(Job).where(Job.project_id == c.id))])
         assert c.status == "Succeeded"
         assert c.image_count == 20

@@ -232,12 +232,14 @@ def _store(components: Components, project_id: str, item: _Checked, reserved: Fu
         data = item.picture.read()
     except (BlobMissing, BlobDamaged):
         return replace(item, status="ErrorSource")  # a prediction that went meanwhile
-    kept = keep(components, project_id, item.id, data, reserved)
+    kept = keep(components, project_id, item.id, data, reserved.result)
     return replace(item, status=kept.status, info=kept.info, sha256=kept.sha256, size=kept.size)
 
 
-def keep(components: Components, project_id: str, image_id: str, data: bytes, reserved: Future[None]) -> Kept:
-    """Check the bytes of one image and write them under its prefix once it is reserved, not yet durable.
+def keep(
+    components: Components, project_id: str, image_id: str, data: bytes, reserved: Callable[[], None] = lambda: None
+) -> Kept:
+    """Check the bytes of one image and write them under its prefix, not yet durable; `reserved` waits until it may.
 
     Raises:
         OwnVisionError: NotFoundProject, when the project was deleted meanwhile.
@@ -252,7 +254,7 @@ def keep(components: Components, project_id: str, image_id: str, data: bytes, re
     if not within(info, limits):
         return Kept("ErrorImageDimensions")
     sha256 = hashlib.sha256(data).hexdigest()
-    reserved.result()
+    reserved()
     try:
         components.blobs.put_new(ledger.image_prefix(project_id, image_id) + "original", data, durable=False)
     except KeyMissing:

@@ -186,7 +186,7 @@ def _empty(session: Session, project: Project) -> None:
 
 @dataclass
 class _Batch:
-    """Images that are committed together; `ids` are those they get here."""
+    """Images that are committed together; `ids` are those they get here, `missing` of those whose bytes did not come."""
 
     rows: list[ImageRow] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
@@ -212,7 +212,8 @@ class Arrival:
     numbers: dict[int, str] = field(default_factory=dict)  # iterations: number → id here
     last: int = 0  # revision of the copy
     in_flight: "deque[tuple[int, Future[intake.Kept]]]" = field(default_factory=deque)
-    finishing: "Future[None] | None" = None
+    flying: int = 0  # bytes of `in_flight`
+    finishing: "deque[Future[None]]" = field(default_factory=deque)
     said: float = 0.0
 
     def run(self) -> None:
@@ -306,18 +307,15 @@ class Arrival:
             self.report()
 
     def _store(self, part: Sequence[ImageRow]) -> None:
-        """Read, check and write the pictures of one commit while the commit before is still under way."""
+        """Read, check and write the pictures of one commit while the two before may still be under way."""
         project_id = self.claim.project_id
-        batch = _Batch(list(part), [ledger.new_image_id(project_id) for _ in part])
-        prefixes = [ledger.image_prefix(project_id, id) for id in batch.ids]
+        ids = [ledger.new_image_id(project_id) for _ in part]
         ledger.reserve(
-            self.components.database, [(prefix, "image", self.claim.account_id, project_id) for prefix in prefixes]
+            self.components.database,
+            [(ledger.image_prefix(project_id, id), "image", self.claim.account_id, project_id) for id in ids],
         )
-        reserved: Future[None] = Future()
-        reserved.set_result(None)
-        rows_here, batch.rows = batch.rows, []
-        ids_here, batch.ids = batch.ids, []
-        for row, id in zip(rows_here, ids_here, strict=True):
+        batch = _Batch()
+        for row, id in zip(part, ids, strict=True):
             self._check(row)
             if self.archive.name() == f"images/{row.seq}.missing":
                 self.archive.read(f"images/{row.seq}.missing", 0)
@@ -332,23 +330,25 @@ class Arrival:
             self.count("regions", len(row.regions))
             batch.rows.append(row)
             batch.ids.append(id)
-            batch.kept.append(self._checked(id, data, reserved))
-        self._finished()
-        self.finishing = self.finisher.submit(self._commit, batch)
+            batch.kept.append(self._checked(id, data))
+        self._finished(but=1)
+        self.finishing.append(self.finisher.submit(self._commit, batch))
 
-    def _checked(self, id: str, data: bytes, reserved: Future[None]) -> "Future[intake.Kept]":
+    def _checked(self, id: str, data: bytes) -> "Future[intake.Kept]":
         """Hand one picture to a thread; waits while too many bytes wait for theirs."""
-        while self.in_flight and sum(size for size, _ in self.in_flight) + len(data) > _IN_FLIGHT:
-            self.in_flight.popleft()[1].result()
-        while self.in_flight and self.in_flight[0][1].done():
-            self.in_flight.popleft()
-        future = self.checkers.submit(intake.keep, self.components, self.claim.project_id, id, data, reserved)
+        while self.in_flight and (self.flying + len(data) > _IN_FLIGHT or self.in_flight[0][1].done()):
+            size, oldest = self.in_flight.popleft()
+            oldest.result()
+            self.flying -= size
+        self.flying += len(data)
+        future = self.checkers.submit(intake.keep, self.components, self.claim.project_id, id, data)
         self.in_flight.append((len(data), future))
         return future
 
-    def _finished(self) -> None:
-        if self.finishing is not None:
-            self.finishing.result()
+    def _finished(self, but: int = 0) -> None:
+        """Wait for all commits but so many."""
+        while len(self.finishing) > but:
+            self.finishing.popleft().result()
 
     def check_room(self) -> None:
         settings = self.components.settings
