@@ -186,7 +186,7 @@ def _empty(session: Session, project: Project) -> None:
 
 @dataclass
 class _Batch:
-    """Images that are committed together; `ids` are those they get here, `missing` of those whose bytes did not come."""
+    """Images that are committed together; `ids` and `missing` are those they get here, or would have got."""
 
     rows: list[ImageRow] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
