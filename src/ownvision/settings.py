@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     prediction_days: int = Field(30, ge=1, description="Days a stored prediction is kept")
     suggestion_days: int = Field(30, ge=1, description="Days suggested tags and regions are kept")
     project_token_days: int = Field(7, ge=1, description="Days a token of ExportProject is valid")
-    url_allow: list[str] = Field([], description="Networks (CIDR) that `urls` may fetch from although they are private")
+    url_allow: list[str] = Field([], description="Networks (CIDR) that URLs and tokens may lead to although they are private")
     url_timeout: float = Field(20.0, gt=0, description="Seconds to fetch one image by URL")
     min_free_bytes: int = Field(256 * 2**20, ge=0, description="Free space below which uploads are refused")
     body_timeout: float = Field(60.0, gt=0, description="Seconds without a byte after which a request body is given up")

@@ -26,6 +26,9 @@ from ownvision.services.usage import Meter
 from ownvision.store.database import Database
 
 
+_IMPORT = "import"  # a path of its own where others have a project's id
+
+
 @dataclass(frozen=True)
 class Call:
     """What every operation knows of its request."""
@@ -75,6 +78,8 @@ class Route(APIRoute):
         if match is not Match.NONE:
             # The path is still percent-encoded here: a name may hold a slash.
             child["path_params"] = {name: unquote(value) for name, value in child["path_params"].items()}
+            if child["path_params"].get("projectId", "").lower() == _IMPORT:
+                return Match.NONE, {}
         return match, child
 
 
