@@ -7,6 +7,7 @@ NAMES = (
     "start",
     "http",
     "upload",
+    "travel",
     "listing",
     "versions",
     "suggestions",

@@ -27,7 +27,8 @@ class Settings(BaseSettings):
     suggestion_days: int = Field(30, ge=1, description="Days suggested tags and regions are kept")
     project_token_days: int = Field(7, ge=1, description="Days a token of ExportProject is valid")
     url_allow: list[str] = Field(
-        [], description="Networks (CIDR) that image URLs, storage and webhooks may lie in although they are private"
+        [],
+        description="Networks (CIDR) that image URLs, tokens, storage and webhooks may lead to, though private",
     )
     url_timeout: float = Field(20.0, gt=0, description="Seconds to fetch one image by URL, or to send one message")
     smtp_host: str | None = Field(None, description="Mail server; without one no mail is sent and no address kept")

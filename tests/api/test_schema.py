@@ -19,6 +19,9 @@ OPERATIONS = {
     "UpdateProject",
     "DeleteProject",
     "TrainProject",
+    "ExportProject",
+    "ImportProject",
+    "GetArtifact",
     "GetImages",
     "GetImageCount",
     "GetImagesByIds",
@@ -89,8 +92,8 @@ def test_every_operation_is_documented_with_its_errors(api: Service) -> None:
 
 
 def test_each_versions_document_has_the_operations_the_original_had(api: Service) -> None:
-    counts = {"v1.2": 34, "v2.0": 40, "v2.1": 40, "v2.2": 40, "v3.0": 42, "v3.1": 45, "v3.2": 45, "v3.3": 48}
-    for version, count in {**counts, "v3.4-preview": 48}.items():
+    counts = {"v1.2": 34, "v2.0": 40, "v2.1": 40, "v2.2": 40, "v3.0": 42, "v3.1": 45, "v3.2": 47, "v3.3": 51}
+    for version, count in {**counts, "v3.4-preview": 51}.items():
         document = httpx.get(f"{api.url}/openapi/training/{version}.json").json()
         found = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
         assert len(found) == len(set(found)) == count, version
@@ -105,14 +108,15 @@ def _schemathesis(api: Service, document: str, examples: int, folder: Path) -> N
         [
             *(str(Path(sys.executable).with_name("st")), "run", f"{api.url}{document}"),
             *("--header", f"Training-Key: {api.training_key}", "--header", f"Prediction-Key: {api.prediction_key}"),
-            *("--checks", CHECKS, "--phases", "coverage,fuzzing", "--max-examples", str(examples), "--workers", "2"),
+            # One worker: two parse at the same time, for which Python 3.11's parser is not made (gh-106905).
+            *("--checks", CHECKS, "--phases", "coverage,fuzzing", "--max-examples", str(examples), "--workers", "1"),
         ],
         capture_output=True,
         text=True,
         cwd=folder,
         check=False,
     )
-    assert run.returncode == 0, run.stdout[-5_000:]
+    assert run.returncode == 0, run.stdout[-12_000:]
 
 
 @pytest.mark.slow

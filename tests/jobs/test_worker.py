@@ -1,13 +1,11 @@
 """The worker as a process: it takes jobs up, survives being killed, and erases in between."""
 
-import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,39 +18,12 @@ from ownvision.services.components import Components
 from ownvision.store import ledger
 from ownvision.store.tables import Blob, Iteration, Job, Notification, Project
 from ownvision.store.tables.base import now
+from tests.jobs.conftest import Starter
 from tests.receivers import hook
 from tests.services import trained as t
 
 pytestmark = pytest.mark.service
 SECONDS = 180.0
-Starter = Callable[..., "subprocess.Popen[bytes]"]
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[Components]:
-    components = t.open_house(tmp_path / "data")
-    yield components
-    components.database.close()
-
-
-@pytest.fixture
-def start(house: Components) -> Iterator[Starter]:
-    """Starts a worker on the installation."""
-    workers = []
-
-    def begin(**settings: str) -> "subprocess.Popen[bytes]":
-        own = {"OWNVISION_DATA": str(house.settings.data), "OWNVISION_PARENT": str(os.getpid()), **settings}
-        with (house.settings.data / "worker.log").open("ab") as log:
-            workers.append(
-                subprocess.Popen([sys.executable, "-m", "ownvision.jobs.worker"], env={**os.environ, **own}, stderr=log)
-            )
-        return workers[-1]
-
-    yield begin
-    for worker in workers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(worker.pid, signal.SIGKILL)
-        worker.wait()
 
 
 def _until(true: Callable[[], object], house: Components) -> None:

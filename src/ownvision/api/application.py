@@ -20,6 +20,7 @@ from ownvision.api.training import (
     regions,
     suggestions,
     tags,
+    travel,
 )
 from ownvision.services.components import Components
 from ownvision.services.usage import Meter
@@ -32,6 +33,7 @@ _ROUTERS: tuple[APIRouter, ...] = (
     account.router,
     domains.router,
     projects.router,
+    travel.router,
     tags.router,
     images.router,
     regions.router,

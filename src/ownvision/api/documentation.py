@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from ownvision.api import models
 from ownvision.api.errors import unknown_path
 from ownvision.api.versions import EARLIER_PATHS, LATEST, PREDICTION, TRAINING, VERSIONS, Version
+from ownvision.api.wire import seconds
 from ownvision.limits import Limits
 
 Document = dict[str, Any]
@@ -113,9 +114,16 @@ def _seen(name: str, schema: Document, version: Version) -> Document:
     required = set(schema.get("required", ()))
     return {
         **schema,
-        "properties": {version.named(key): properties.get(source, {}) for key, source in keys},
+        "properties": {version.named(key): _dated(properties.get(source, {}), version) for key, source in keys},
         "required": [version.named(key) for key, source in keys if source in required],
     }
+
+
+def _dated(property: Document, version: Version) -> Document:
+    """Dates of old versions have no zone: JSON Schema knows no name for their form."""
+    if version.project_dates is seconds or "date-time" not in str(property):
+        return property
+    return {"title": property.get("title", "")}
 
 
 def _describe(parameter: Document, limits: Limits) -> None:

@@ -40,8 +40,9 @@ async def fetch(call: Call, url: str, cap: int) -> bytes:
         FetchFailed: With a sentence that tells the caller nothing about the inside of the network.
     """
     settings = call.components.settings
-    if _is_own(call, url):
-        return await asyncio.to_thread(_own_bytes, call, url, cap)
+    path = uris.own_path(call.components, call.base_url, url)
+    if path is not None:
+        return await asyncio.to_thread(_own_bytes, call, path, urlsplit(url).query, cap)
     door = outbound.door(settings.url_allow, settings.url_timeout)
     try:
         with outbound.explained(door):
@@ -51,25 +52,9 @@ async def fetch(call: Call, url: str, cap: int) -> bytes:
         raise FetchFailed(str(error)) from None
 
 
-def _is_own(call: Call, url: str) -> bool:
-    own = {_origin(base) for base in (call.base_url, call.components.settings.public_url) if base}
+def _own_bytes(call: Call, path: str, query: str, cap: int) -> bytes:
     try:
-        return _origin(url) in own
-    except ValueError:
-        return False
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def _own_bytes(call: Call, url: str, cap: int) -> bytes:
-    parts = urlsplit(url)
-    base = urlsplit(call.components.settings.public_url or "").path.rstrip("/")
-    path = parts.path.removeprefix(base) if base else parts.path
-    try:
-        resource = uris.resolve(call.components, path, parts.query)
+        resource = uris.resolve(call.components, path, query)
         with call.database.read() as session:
             files.media_type(session, resource)
         # `resized` may not be made yet, and for learning the original is better anyway.

@@ -1,4 +1,4 @@
-"""The bytes behind signed addresses: pictures, their resized copies and thumbnails, export archives; no key needed."""
+"""The bytes behind signed addresses, which need no key: pictures and their copies, export archives, whole projects."""
 
 import re
 from collections.abc import Iterator
@@ -17,10 +17,11 @@ from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
 from ownvision.services import uris
 from ownvision.services.components import Components
+from ownvision.services.travel import leaving, tokens
 from ownvision.services.uris import Resource
 from ownvision.store.blobs import BlobExists, BlobMissing
 from ownvision.store.keys import KeyMissing
-from ownvision.store.tables import Export, Image, Iteration, Prediction
+from ownvision.store.tables import Export, Image, Iteration, Prediction, ProjectExport
 from ownvision.store.tables.base import now
 
 router = APIRouter(
@@ -31,6 +32,7 @@ router = APIRouter(
         "default": {"model": CustomVisionError, "description": "This address opens nothing."},
     },
 )
+BYTES = "application/octet-stream"
 _STEP = 1 << 20
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 _GONE = OwnVisionError("NotFound", "There is nothing at this address any more.")
@@ -59,6 +61,51 @@ def export_file(request: Request, project: str, archive: str) -> Response:
     return _answer(request)
 
 
+@router.get(
+    "/prjexp-{project}/project-export-info",
+    operation_id="GetProjectFile",
+    response_model=None,
+    response_class=Response,
+)
+def project_file(request: Request, project: str) -> Response:
+    """A whole project, as the token of ExportProject names it: a tar that ImportProject reads."""
+    components: Components = request.app.state.components
+    export_id = uris.resolve_project(components, request.scope["path"], request.url.query)
+    with components.database.read() as session:
+        export = None if export_id is None else tokens.valid(session, export_id)
+    if export is None:
+        raise OwnVisionError(
+            "Forbidden", "This token was revoked, has expired or was altered; export the project again."
+        )
+    headers = {"Cache-Control": "no-store", "Content-Disposition": 'attachment; filename="project.tar"'}
+    return StreamingResponse(_whole(components, export), 200, headers, "application/x-tar")
+
+
+def _whole(components: Components, export: ProjectExport) -> Iterator[bytes]:
+    with suppress(leaving.Withdrawn):  # the reader sees that the end is missing
+        yield from leaving.stream(components, export)
+
+
+def artifact(components: Components, request: Request, resource: Resource) -> Response:
+    """What an address stands for as mere bytes, for a caller who needs no signature.
+
+    Raises:
+        OwnVisionError: NotFound.
+    """
+    with components.database.read() as session:
+        media_type(session, resource)
+    key, size = _there(components, resource)
+    return _ranged(components, request, key, size, BYTES, {"Accept-Ranges": "bytes"})
+
+
+def _there(components: Components, resource: Resource) -> tuple[str, int]:
+    try:
+        key = resource.prefix + _made(components, resource)
+        return key, components.blobs.size(key)
+    except (BlobMissing, KeyMissing, pixels.BadImage):
+        raise _GONE from None
+
+
 def _answer(request: Request) -> Response:
     components: Components = request.app.state.components
     path, query = request.scope["path"], request.url.query
@@ -72,11 +119,7 @@ def _answer(request: Request) -> Response:
     if resource.kind == "export":
         name = path.rpartition("/")[2]
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    try:
-        key = resource.prefix + _made(components, resource)
-        size = components.blobs.size(key)
-    except (BlobMissing, KeyMissing, pixels.BadImage):
-        raise _GONE from None
+    key, size = _there(components, resource)
     if resource.file != uris.ORIGINAL and resource.kind != "export" and not key.endswith(uris.ORIGINAL):
         media = "image/jpeg"
     return _ranged(components, request, key, size, media, headers)

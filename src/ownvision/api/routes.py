@@ -26,6 +26,8 @@ from ownvision.services.components import Components
 from ownvision.services.usage import Meter
 from ownvision.store.database import Database
 
+_IMPORT = "import"  # a path of its own where others have a project's id
+
 
 @dataclass(frozen=True)
 class Call:
@@ -80,6 +82,8 @@ class Route(APIRoute):
         if match is not Match.NONE:
             # The path is still percent-encoded here: a name may hold a slash.
             child["path_params"] = {name: unquote(value) for name, value in child["path_params"].items()}
+            if child["path_params"].get("projectId", "").lower() == _IMPORT:
+                return Match.NONE, {}
         return match, child
 
 
@@ -219,13 +223,13 @@ def operation(
         on: The router.
         method: The HTTP method.
         path: Below the router's prefix.
-        returns: The answer's model, None for an empty one.
+        returns: The answer's model, None for an empty one, `bytes` for a file.
         status: Statuses of success.
         body: The documented request body of an operation that reads it raw.
     """
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        described = {"description": "Success."} if returns is None else {"model": returns, "description": "Success."}
+        described = _described(returns)
         id = "".join(part.capitalize() for part in function.__name__.split("_"))
         for at, until in {path: "", **EARLIER_PATHS.get(id, {})}.items():
             on.add_api_route(
@@ -235,7 +239,7 @@ def operation(
                 operation_id=id,
                 summary=(function.__doc__ or "").partition("\n")[0],
                 response_model=None,
-                response_class=Response if returns is None else JSONResponse,
+                response_class=Response if returns in (None, bytes) else JSONResponse,
                 status_code=status[0],
                 responses={code: dict(described) for code in status},
                 openapi_extra=None if body is None else {"requestBody": body},
@@ -246,3 +250,10 @@ def operation(
         return function
 
     return add
+
+
+def _described(returns: Any) -> dict[str, Any]:
+    if returns is bytes:
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        return {"description": "Success.", "content": {"application/octet-stream": binary}}
+    return {"description": "Success."} if returns is None else {"model": returns, "description": "Success."}

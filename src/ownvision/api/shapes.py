@@ -16,7 +16,8 @@ from ownvision.services.intake import DUPLICATE, OK, Added
 from ownvision.services.regions import RegionEntry
 from ownvision.services.suggestions import Suggested
 from ownvision.services.tags import TagView
-from ownvision.store.tables import Export, Image, Iteration, IterationTag, Prediction, Project
+from ownvision.services.travel import tokens
+from ownvision.store.tables import Export, Image, Iteration, IterationTag, Prediction, Project, ProjectExport
 
 Shape = dict[str, Any]
 _CLASSIFICATION_V1 = {"Multiclass": "MultiClass", "Multilabel": "MultiLabel"}
@@ -71,6 +72,18 @@ def project(call: Call, row: Project, thumbnail_image: str | None) -> Shape:
         "status": row.status,
     }
     return call.version.show("Project", shape, currentIterationId=projects.workspace_id(row.id))
+
+
+def project_export(call: Call, row: ProjectExport) -> Shape:
+    """A project's token."""
+    return {
+        "iterationCount": row.iteration_count,
+        "imageCount": row.image_count,
+        "tagCount": row.tag_count,
+        "regionCount": row.region_count,
+        "estimatedImportTimeInMS": tokens.estimate(row),
+        "token": uris.sign_project(call.components, call.base_url, row.project_id, row.id, row.expires),
+    }
 
 
 def tag(view: TagView, version: Version) -> Shape:

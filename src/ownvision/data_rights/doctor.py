@@ -90,6 +90,7 @@ def _leases(session: Session) -> Iterator[Finding]:
     for row, kind, waiting, name in (
         (Iteration, "train", "Training", Iteration.name),
         (Export, "export", "Exporting", Export.platform),
+        (Project, "import", "Importing", Project.name),
     ):
         at_work = select(Job.subject).where(Job.kind == kind, Job.state.in_(("queued", "running")))
         for id, called in session.execute(select(row.id, name).where(row.status == waiting, row.id.not_in(at_work))):

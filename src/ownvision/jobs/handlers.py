@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from ownvision.jobs.rows import Claim
 from ownvision.services import embedding, exports, fitting
 from ownvision.services.components import Components
+from ownvision.services.travel import arriving
 from ownvision.store.tables import Job
 
 
@@ -18,11 +19,13 @@ HANDLERS: dict[str, Callable[[Components, Claim], None]] = {
     "train": fitting.run,
     "embed": embedding.embed,
     "export": exports.run,
+    "import": arriving.run,
 }
 ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
     "train": fitting.failed,
     "embed": _nothing,
     "export": exports.failed,
+    "import": arriving.failed,
 }
 
 

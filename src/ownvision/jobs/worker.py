@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from sqlalchemy import select
+from sqlalchemy import literal, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from ownvision.data_rights import erasure
@@ -26,6 +26,7 @@ from ownvision.jobs.handlers import on_failed
 from ownvision.jobs.parent import die_with_parent
 from ownvision.services import delivery, predictions, suggestions
 from ownvision.services.components import open_components
+from ownvision.services.travel import tokens
 from ownvision.settings import Settings
 from ownvision.store import ledger
 from ownvision.store.blobs.local import LocalBlobs
@@ -160,12 +161,17 @@ def _keep_house(worker: _Worker) -> bool:
 
 
 def _expire(database: Database) -> None:
-    for table, expire in ((Prediction, predictions.expire), (Suggestion, suggestions.expire)):
+    moment = now()
+    for due, expire in (
+        (Prediction.expires <= moment, predictions.expire),
+        (Suggestion.expires <= moment, suggestions.expire),
+        (tokens.due(moment), tokens.expire),
+    ):
         with database.read() as session:
-            due = session.scalar(select(table.expires).where(table.expires <= now()).limit(1))
-        if due is not None:
+            found = session.scalar(select(literal(True)).where(due).limit(1))
+        if found:
             with database.write() as session:
-                expire(session, now())
+                expire(session, moment)
 
 
 def _stop_the_disowned(worker: _Worker) -> None:

@@ -74,6 +74,16 @@ class Added:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What became of bytes that should be an image's: under its prefix when `status` is `OK`, else nothing was."""
+
+    status: str
+    info: pixels.ImageInfo | None = None
+    sha256: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
 class _Checked:
     """A picture whose bytes lie under the prefix of `id`, or `status` saying why not."""
 
@@ -125,6 +135,7 @@ def _check_batch(
     limits: Limits,
 ) -> dict[str, str]:
     """Refuse a batch as a whole; gives the types of the project's tags by id."""
+    projects.check_arrived(project)
     if not pictures:
         raise OwnVisionError("BadRequestImageBatch", "The batch holds no image.")
     if len(pictures) > limits.batch_images:
@@ -216,29 +227,41 @@ def _stored(components: Components, account_id: str, project_id: str, checked: S
 
 def _store(components: Components, project_id: str, item: _Checked, reserved: Future[None]) -> _Checked:
     """Check one picture's bytes and write them under its prefix once it is reserved, not yet durable."""
-    limits = components.settings.limits
     assert item.picture.read is not None  # `_status` saw to it
     try:
         data = item.picture.read()
     except (BlobMissing, BlobDamaged):
         return replace(item, status="ErrorSource")  # a prediction that went meanwhile
+    kept = keep(components, project_id, item.id, data, reserved.result)
+    return replace(item, status=kept.status, info=kept.info, sha256=kept.sha256, size=kept.size)
+
+
+def keep(
+    components: Components, project_id: str, image_id: str, data: bytes, reserved: Callable[[], None] = lambda: None
+) -> Kept:
+    """Check the bytes of one image and write them under its prefix, not yet durable; `reserved` waits until it may.
+
+    Raises:
+        OwnVisionError: NotFoundProject, when the project was deleted meanwhile.
+    """
+    limits = components.settings.limits
     if len(data) > limits.training_image_bytes:
-        return replace(item, status="ErrorImageSize")
+        return Kept("ErrorImageSize")
     try:
         info = pixels.verify(data)
     except pixels.BadImage as error:
-        return replace(item, status=_STATUS_BY_REASON[error.reason])
+        return Kept(_STATUS_BY_REASON[error.reason])
     if not within(info, limits):
-        return replace(item, status="ErrorImageDimensions")
+        return Kept("ErrorImageDimensions")
     sha256 = hashlib.sha256(data).hexdigest()
-    reserved.result()
+    reserved()
     try:
-        components.blobs.put_new(ledger.image_prefix(project_id, item.id) + "original", data, durable=False)
+        components.blobs.put_new(ledger.image_prefix(project_id, image_id) + "original", data, durable=False)
     except KeyMissing:
         raise OwnVisionError("NotFoundProject", f"Project {project_id} was deleted meanwhile.") from None
     except OSError:
-        return replace(item, status="ErrorStorage")
-    return replace(item, info=info, sha256=sha256, size=len(data))
+        return Kept("ErrorStorage")
+    return Kept(OK, info, sha256, len(data))
 
 
 def _record(

@@ -18,6 +18,7 @@ from ownvision.store.tables.base import new_id, now
 CLASSIFIERS = ("Multiclass", "Multilabel")
 # The enumeration of the API; what a domain can really export to is `Domain.platforms`.
 EXPORT_PLATFORMS = ("CoreML", "TensorFlow", "DockerFile", "ONNX", "VAIDK", "OpenVino")
+SUCCEEDED, IMPORTING, FAILED = "Succeeded", "Importing", "Failed"
 AUGMENTATIONS = ("rotation", "scaling", "translation", "horizontal flip", "equalize", "solarize", "padtosquare")
 
 
@@ -31,11 +32,41 @@ def all(session: Session, account_id: str) -> list[Project]:
 
 
 def get(session: Session, account_id: str, project_id: str, *, lock: bool = False) -> Project:
-    """One project of an account.
+    """One project of an account; with `lock` to be changed.
 
     Raises:
-        OwnVisionError: NotFoundProject, also for another account's project.
+        OwnVisionError: NotFoundProject, also for another account's project; BadRequestOperationNotSupported, when a
+            project is to be changed that is still arriving.
     """
+    project = _found(session, account_id, project_id, lock)
+    if lock:
+        check_arrived(project)
+    return project
+
+
+def to_delete(session: Session, account_id: str, project_id: str) -> Project:
+    """One project of an account, locked, whatever its status.
+
+    Raises:
+        OwnVisionError: NotFoundProject.
+    """
+    return _found(session, account_id, project_id, True)
+
+
+def check_arrived(project: Project) -> None:
+    """Refuse to change a project while it is being imported.
+
+    Raises:
+        OwnVisionError: BadRequestOperationNotSupported.
+    """
+    if project.status == IMPORTING:
+        raise OwnVisionError(
+            "BadRequestOperationNotSupported",
+            "The project is still being imported; wait until its status is Succeeded, or delete it.",
+        )
+
+
+def _found(session: Session, account_id: str, project_id: str, lock: bool) -> Project:
     query = select(Project).where(Project.id == project_id, Project.account_id == account_id)
     project = session.scalar(query.with_for_update() if lock else query)
     if project is None:

@@ -1,7 +1,8 @@
 """Signed, expiring addresses of bytes, in the original's forms; they need no key.
 
 ``/i-<project>/i-<image>`` is the picture for training (`r-` its resized copy where there is one), ``t-`` its thumbnail,
-``/predictionimages/<project>/o-<id>`` a stored prediction's, ``/m-<project>/<iteration>.<platform>.zip`` an export's.
+``/predictionimages/<project>/o-<id>`` a stored prediction's, ``/m-<project>/<iteration>.<platform>.zip`` an export's,
+``/prjexp-<project>/project-export-info`` a whole project's (the token of ExportProject).
 """
 
 import hmac
@@ -11,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 from ownvision.errors import OwnVisionError
 from ownvision.services.components import Components
@@ -22,6 +23,7 @@ ORIGINAL, RESIZED, THUMBNAIL = "original", "resized", "thumbnail"
 _FILE_BY_LETTER = {"i": ORIGINAL, "o": ORIGINAL, "r": RESIZED, "t": THUMBNAIL}
 _IMAGE = re.compile(r"^/i-(?P<project>[0-9a-f]{32})/(?P<letter>[irt])-(?P<id>[0-9a-f]{32})$")
 _PREDICTION = re.compile(r"^/predictionimages/(?P<project>[0-9a-f-]{36})/(?P<letter>[ort])-(?P<id>[0-9a-f]{32})$")
+_PROJECT = re.compile(r"^/prjexp-(?P<project>[0-9a-f]{32})/project-export-info$")
 _EXPORT = re.compile(r"^/m-(?P<project>[0-9a-f]{32})/(?P<id>[0-9a-f]{32})\.[A-Za-z0-9.]+\.zip$")
 
 
@@ -76,7 +78,7 @@ def resolve(components: Components, path: str, query: str) -> Resource:
     Raises:
         OwnVisionError: NotFound for no such address, Forbidden for a wrong or lapsed signature.
     """
-    resource = _resource(path)
+    resource = parse(path)
     if resource is None:
         raise OwnVisionError("NotFound", "There is nothing at this address.")
     given = {name: values[0] for name, values in parse_qs(query).items()}
@@ -90,7 +92,58 @@ def resolve(components: Components, path: str, query: str) -> Resource:
     return resource
 
 
-def _resource(path: str) -> Resource | None:
+def sign_project(components: Components, base_url: str, project_id: str, export_id: str, expires: datetime) -> str:
+    """The address of a whole project, by one row of `ProjectExport`; it works until the row goes or expires."""
+    path = f"/prjexp-{_plain(project_id)}/project-export-info"
+    expiry = expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    signature = components.keys.sign_uri(f"{path}\n{export_id}\n{expiry}".encode())
+    base = (components.settings.public_url or base_url).rstrip("/")
+    return f"{base}{path}?id={export_id}&sv=2017-04-17&sr=b&sig={signature}&se={quote(expiry, safe='')}&sp=r"
+
+
+def is_project(path: str) -> bool:
+    """Whether a path has the form of a whole project's address."""
+    return _PROJECT.match(path) is not None
+
+
+def resolve_project(components: Components, path: str, query: str) -> str | None:
+    """The id of the `ProjectExport` row that an address was signed for; None when this service did not sign it.
+
+    Whether the row is still there, and has not expired, is for the caller to see.
+    """
+    given = {name: values[0] for name, values in parse_qs(query).items()}
+    export_id = given.get("id", "")
+    expected = components.keys.sign_uri(f"{path}\n{export_id}\n{given.get('se', '')}".encode())
+    return export_id if is_project(path) and _same(expected, given.get("sig", "")) else None
+
+
+def own_path(components: Components, base_url: str, address: str) -> str | None:
+    """The path, below this service's root, of an address that begins as its own do; None for any other.
+
+    Args:
+        components: Of the service.
+        base_url: The address it was called by.
+        address: An absolute address, or a path.
+    """
+    try:
+        parts = urlsplit(address)
+        origins = [_origin(base) for base in (base_url, components.settings.public_url) if base]
+        if (parts.scheme or parts.netloc) and _origin(address) not in origins:
+            return None
+    except ValueError:
+        return None
+    root = urlsplit(components.settings.public_url or "").path.rstrip("/")
+    path = parts.path.removeprefix(root) if root else parts.path
+    return path if path.startswith("/") else f"/{path}"
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def parse(path: str) -> Resource | None:
+    """What a path stands for, signed or not; None for none of these addresses."""
     if match := _IMAGE.match(path):
         project_id, id = _dashed(match["project"]), _dashed(match["id"])
         return Resource("image", project_id, id, ledger.image_prefix(project_id, id), _FILE_BY_LETTER[match["letter"]])

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ownvision.api.models.base import Guid, Wire
 from ownvision.api.models.bodies import (
@@ -55,6 +55,17 @@ class Project(Wire):
     thumbnail_uri: str | None
     dr_mode_enabled: bool | None
     status: str
+
+
+class ProjectExport(Wire):
+    """What ExportProject promises, and the token that ImportProject takes."""
+
+    iteration_count: int
+    image_count: int
+    tag_count: int
+    region_count: int
+    estimated_import_time_in_ms: int = Field(alias="estimatedImportTimeInMS")
+    token: str
 
 
 class Tag(Wire):

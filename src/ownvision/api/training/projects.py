@@ -123,7 +123,7 @@ def _update(call: Call, project_id: str, changes: Mapping[str, Any], addresses: 
 def delete_project(call: TheCall, project_id: ProjectId) -> Response:
     """Delete a specific project."""
     with call.database.write() as session:
-        project = projects.get(session, call.account_id, project_id, lock=True)
+        project = projects.to_delete(session, call.account_id, project_id)
         learned = [iteration.id for iteration in iterations.all(session, project)]
         projects.delete(session, project)
     # After the commit: were it undone, the project would have lost its key. A crash here leaves that to the worker.

@@ -27,7 +27,7 @@ class Job(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
-    kind: Mapped[str]  # train | embed | export | erase
+    kind: Mapped[str]  # train | embed | export | import | erase
     lane: Mapped[str]  # training | quick
     subject: Mapped[str] = mapped_column(String(36))
     priority: Mapped[int] = mapped_column(default=0)  # lower first

@@ -1,0 +1,137 @@
+"""Export and import of 5,000 images of 20 kB, beside copying, hashing, encrypting and syncing the same files alone."""
+
+import base64
+import ctypes
+import hashlib
+import os
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from benchmarks.pictures import jpegs
+from benchmarks.results import Result, keep
+from ownvision.client.local import Running, running_service
+
+IMAGES, FEW, BATCH = 5000, 500, 64
+DETECTION = "da2e3a8a-40a5-4171-82f4-58522f70fbc1"  # nothing else is computed when its images arrive
+TRAINING = "/customvision/v3.3/training"
+
+
+def run() -> bool:
+    """Seconds of both, alternating twice; memory of the importing process for few images and for many."""
+    pictures = jpegs(IMAGES, seed=9)
+    Path("build").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=Path("build").absolute()) as name:
+        folder = Path(name)
+        originals = folder / "originals"
+        originals.mkdir()
+        for number, data in enumerate(pictures):
+            (originals / f"{number}.jpg").write_bytes(data)
+        with (
+            running_service(folder / "data") as service,
+            httpx.Client(
+                base_url=service.endpoint, headers={"Training-Key": service.training_key}, timeout=120
+            ) as client,
+        ):
+            many, few = (_project(client, pictures[:count]) for count in (IMAGES, FEW))
+            _, small = _travel(service, client, few, FEW)
+            alone, travelled, peaks = [], [], []
+            for turn in range(2):
+                alone.append(_alone(originals, folder / f"alone-{turn}"))
+                seconds, peak = _travel(service, client, many, IMAGES)
+                travelled.append(seconds)
+                peaks.append(peak)
+    size = sum(map(len, pictures)) / len(pictures) / 1000
+    bare, value = min(alone), min(travelled)
+    return keep(
+        "travel",
+        [
+            Result(f"copy, SHA-256, AES-GCM, one syncfs per {BATCH} files, {os.cpu_count()} threads", bare, "s"),
+            Result(f"export and import of {IMAGES} images of {size:.0f} kB", value, "s", 2 * bare),
+            Result("the ratio", value / bare, "", 2),
+            Result(f"an image of it, for the estimate of ExportProject, {IMAGES} images", 1000 * value / IMAGES, "ms"),
+            Result(f"memory of the importing process at its peak, {FEW} images", small, "MB"),
+            Result(f"memory of the importing process at its peak, {IMAGES} images", max(peaks), "MB", small + 32),
+        ],
+    )
+
+
+def _project(client: httpx.Client, pictures: list[bytes]) -> str:
+    project = client.post(f"{TRAINING}/projects", params={"name": "Travel", "domainId": DETECTION}).json()["id"]
+    tag = client.post(f"{TRAINING}/projects/{project}/tags", params={"name": "thing"}).json()["id"]
+    box = {"tagId": tag, "left": 0.1, "top": 0.2, "width": 0.5, "height": 0.25}
+    for start in range(0, len(pictures), BATCH):
+        batch: dict[str, Any] = {
+            "images": [
+                {"name": f"{start + n}.jpg", "contents": base64.b64encode(data).decode(), "regions": [box]}
+                for n, data in enumerate(pictures[start : start + BATCH])
+            ]
+        }
+        answer = client.post(f"{TRAINING}/projects/{project}/images/files", json=batch)
+        assert answer.status_code == 200, answer.text[:300]
+    return str(project)
+
+
+def _travel(service: Running, client: httpx.Client, project: str, images: int) -> tuple[float, float]:
+    """Seconds, and the most megabytes that the job's own process held."""
+    started, peak = time.perf_counter(), 0.0
+    export = client.get(f"{TRAINING}/projects/{project}/export").json()
+    copy = client.post(f"{TRAINING}/projects/import", params={"token": export["token"]}).json()
+    while copy["status"] == "Importing":
+        time.sleep(0.02)
+        peak = max([peak, *map(_megabytes, _grandchildren(service.process.pid))])
+        copy = client.get(f"{TRAINING}/projects/{copy['id']}").json()
+    taken = time.perf_counter() - started
+    assert copy["status"] == "Succeeded", client.get(f"/api/projects/{copy['id']}/import").text
+    count = client.get(f"{TRAINING}/projects/{copy['id']}/images/count").json()
+    assert count == export["imageCount"] == images
+    client.delete(f"{TRAINING}/projects/{copy['id']}")
+    return taken, peak
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        files = list(Path(f"/proc/{pid}/task").glob("*/children"))
+        return [int(child) for file in files for child in file.read_text().split()]
+    except OSError:
+        return []
+
+
+def _grandchildren(pid: int) -> list[int]:
+    return [job for worker in _children(pid) for job in _children(worker)]
+
+
+def _megabytes(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
+def _alone(originals: Path, folder: Path) -> float:
+    folder.mkdir()
+    cipher = AESGCM(AESGCM.generate_key(256))
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+
+    def one(path: Path) -> None:
+        data = path.read_bytes()
+        name = hashlib.sha256(data).hexdigest()
+        nonce = os.urandom(12)
+        (folder / name).write_bytes(nonce + cipher.encrypt(nonce, data, name.encode()))
+
+    paths = sorted(originals.iterdir())
+    started = time.perf_counter()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(paths), BATCH):
+            list(pool.map(one, paths[start : start + BATCH]))
+            assert libc.syncfs(descriptor) == 0
+    taken = time.perf_counter() - started
+    os.close(descriptor)
+    return taken

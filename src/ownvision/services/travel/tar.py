@@ -1,0 +1,114 @@
+"""The least of POSIX tar (ustar): regular files one after the other, written and read as a stream.
+
+The standard library's reader follows what the archive says: links, long names and extended headers of any size. This
+one knows the one shape that `leaving` writes and refuses all else, so what a stranger sends costs no more than it may.
+"""
+
+import tarfile
+from collections.abc import Iterator
+
+_BLOCK = 512
+END = bytes(2 * _BLOCK)
+
+
+class Damaged(Exception):
+    """The stream is not such an archive, or ends early; one sentence for the person."""
+
+
+def member(name: str, data: bytes) -> bytes:
+    """One file, whole blocks.
+
+    Args:
+        name: At most 100 ASCII characters.
+        data: Its bytes.
+    """
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    return b"".join((info.tobuf(tarfile.USTAR_FORMAT), data, bytes(-len(data) % _BLOCK)))
+
+
+class Archive:
+    """Reads an archive member by member; never more of it in memory than a member and one chunk.
+
+    Args:
+        chunks: The stream's bytes, in parts of any size.
+    """
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._buffer = bytearray()
+        self._next: tuple[str, int] | None = None
+
+    def name(self) -> str:
+        """The name of the member that comes next.
+
+        Raises:
+            Damaged: None can come: the archive ends here, or what comes is no header.
+        """
+        if self._next is None:
+            self._next = _header(self._take(_BLOCK))
+        return self._next[0]
+
+    def size(self) -> int:
+        """The bytes of the member that comes next.
+
+        Raises:
+            Damaged: As `name`.
+        """
+        self.name()
+        assert self._next is not None
+        return self._next[1]
+
+    def read(self, name: str, most: int) -> bytes:
+        """The bytes of the next member.
+
+        Args:
+            name: What it must be named.
+            most: Bytes it may have.
+
+        Raises:
+            Damaged: It has another name, is larger, or is cut off.
+        """
+        if self.name() != name:
+            raise Damaged(f"{name} should come where {self.name()!r} is.")
+        size = self.size()
+        if size > most:
+            raise Damaged(f"{name} has {size} bytes; it may have {most}.")
+        self._next = None
+        data = self._take(size)
+        self._take(-size % _BLOCK)
+        return data
+
+    def end(self) -> None:
+        """See that the archive ends here.
+
+        Raises:
+            Damaged: It goes on.
+        """
+        if (
+            self._next is not None
+            or self._take(len(END)) != END
+            or self._buffer
+            or next(self._chunks, None) is not None
+        ):
+            raise Damaged("Something follows where the archive should end.")
+
+    def _take(self, count: int) -> bytes:
+        while len(self._buffer) < count:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                raise Damaged("It ends before it is complete.")
+            self._buffer += chunk
+        taken = bytes(memoryview(self._buffer)[:count])
+        del self._buffer[:count]
+        return taken
+
+
+def _header(block: bytes) -> tuple[str, int]:
+    try:
+        info = tarfile.TarInfo.frombuf(block, "ascii", "strict")
+    except (tarfile.HeaderError, ValueError):
+        raise Damaged("It is no tar archive, or is damaged.") from None
+    if info.type != tarfile.REGTYPE or not block.startswith(b"ustar\x0000", 257) or info.size < 0:
+        raise Damaged(f"{info.name!r} is no regular file.")
+    return info.name, info.size
