@@ -14,6 +14,7 @@ NAMES = (
     "quickstart",
     "learning_digits",
     "learning_detection",
+    "proposals",
 )
 
 

@@ -83,7 +83,7 @@ def _travel(service: Running, client: httpx.Client, project: str, images: int) -
     export = client.get(f"{TRAINING}/projects/{project}/export").json()
     copy = client.post(f"{TRAINING}/projects/import", params={"token": export["token"]}).json()
     while copy["status"] == "Importing":
-        time.sleep(0.02)
+        time.sleep(0.05)
         peak = max([peak, *map(_megabytes, _grandchildren(service.process.pid))])
         copy = client.get(f"{TRAINING}/projects/{copy['id']}").json()
     taken = time.perf_counter() - started

@@ -101,6 +101,7 @@ class _Life:
         region = self.say("POST", f"/projects/{project}/images/regions", json={"regions": [box]}).json()["created"][0]
         self.say("GET", f"/projects/{project}/images/id", params={"imageIds": image})
         self.say("DELETE", f"/projects/{project}/images/regions", params={"regionIds": region["regionId"]})
+        self.say("POST", f"/projects/{project}/images/{image}/regionproposals")
 
     def images(self, project: str, tags: list[str]) -> str:
         for index, tag in enumerate(tags):
@@ -182,6 +183,14 @@ class _Life:
         self.say("GET", f"{v30}/{project}/iterations")
         self.suggestions(project, iteration)
 
+    def travels(self, project: str) -> None:
+        v32 = f"{self.service.url}/customvision/v3.2/training/projects"
+        _wait(self.client, f"/projects/{project}/iterations", "Training")
+        token = self.say("GET", f"{v32}/{project}/export").json()["token"]
+        copy = self.say("POST", f"{v32}/import", params={"token": token}).json()["id"]
+        _wait(self.client, f"{v32}/{copy}", "Importing")
+        self.say("GET", f"{v32}/{copy}/iterations")
+
     def suggestions(self, project: str, iteration: str) -> None:
         image = upload(self.client, project, 55)["id"]
         tags = [tag["id"] for tag in self.client.get(f"/projects/{project}/tags").json()]
@@ -208,6 +217,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
                 life.exports(project)
             else:
                 life.iterations(project, url)
+                life.travels(project)
         life.older(url)
         yield life.answers
 

@@ -92,8 +92,8 @@ def test_every_operation_is_documented_with_its_errors(api: Service) -> None:
 
 
 def test_each_versions_document_has_the_operations_the_original_had(api: Service) -> None:
-    counts = {"v1.2": 34, "v2.0": 40, "v2.1": 40, "v2.2": 40, "v3.0": 42, "v3.1": 45, "v3.2": 47, "v3.3": 51}
-    for version, count in {**counts, "v3.4-preview": 51}.items():
+    counts = {"v1.2": 34, "v2.0": 41, "v2.1": 41, "v2.2": 41, "v3.0": 43, "v3.1": 46, "v3.2": 48, "v3.3": 52}
+    for version, count in {**counts, "v3.4-preview": 52}.items():
         document = httpx.get(f"{api.url}/openapi/training/{version}.json").json()
         found = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
         assert len(found) == len(set(found)) == count, version

@@ -81,7 +81,7 @@ def _api(path: str) -> str | None:
 
 
 def _served(path: str, item: Document, version: Version) -> Document:
-    """A path as a version has it: none where it doesn't serve it, two where it has an earlier one."""
+    """A path as a version has it: none where it doesn't serve it, its own where it had another."""
     found: Document = {}
     for method, operation in item.items():
         id = operation["operationId"]
@@ -91,13 +91,11 @@ def _served(path: str, item: Document, version: Version) -> Document:
         responses = {code: one for code, one in operation["responses"].items() if _answers(code, version)}
         if version.tag_list and id == "GetTags":
             responses["200"] = {"description": "Tags and counts of images."}
+        shown = {**operation, "parameters": kept, "responses": responses}
         prefix = path.partition("}/")[0] + "}/" + version.api
-        earlier = {prefix + at: until for at, until in EARLIER_PATHS.get(id, {}).items()}
-        for at, until in {path: "", **earlier}.items():
-            if version.serves(id, until):
-                shown = {**operation, "parameters": kept, "responses": responses}
-                shown["operationId"] = f"{id}_{until}" if until else id
-                found.setdefault(at.replace("{version}", version.name), {})[method] = shown
+        earlier = [prefix + at for at, until in EARLIER_PATHS.get(id, {}).items() if version.serves(id, until)]
+        for at in earlier or [path]:
+            found.setdefault(at.replace("{version}", version.name), {})[method] = shown
     return found
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from starlette.responses import Response
 
 from ownvision.api.models import Guid, Wire
-from ownvision.api.parameters import ProjectId
+from ownvision.api.parameters import ImageId, ProjectId
 from ownvision.api.routes import TheCall, make_router, operation
 from ownvision.api.versions import TRAINING
 from ownvision.api.wire import Json, empty, seconds
@@ -21,7 +21,6 @@ from ownvision.store.tables import ApiKey, Image, Job
 router = make_router(TRAINING, "/api", tag="own", versioned=False)
 JobId = Annotated[Guid, Path(alias="jobId")]
 TokenId = Annotated[Guid, Path(alias="tokenId")]
-ImageId = Annotated[Guid, Path(alias="imageId")]
 
 
 class JobState(Wire):

@@ -45,6 +45,7 @@ def _blank(value: object) -> object:
 
 ProjectId = Annotated[Guid, Path(alias="projectId")]
 TagId = Annotated[Guid, Path(alias="tagId")]
+ImageId = Annotated[Guid, Path(alias="imageId")]
 DomainId = Annotated[Guid, Path(alias="domainId")]
 IterationId = Annotated[Guid, Path(alias="iterationId")]
 PublishedName = Annotated[str, Path(alias="publishedName", min_length=1)]

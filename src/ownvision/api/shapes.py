@@ -313,6 +313,23 @@ def stored_suggestion(call: Call, one: Suggested, domain_id: str) -> Shape:
     }
 
 
+def region_proposals(
+    project_id: str, image_id: str, boxes: Sequence[Sequence[float]], confidences: Sequence[float]
+) -> Shape:
+    """Where in an image something could be, best first."""
+    return {
+        "projectId": project_id,
+        "imageId": image_id,
+        "proposals": [
+            {
+                "confidence": confidence,
+                "boundingBox": dict(zip(("left", "top", "width", "height"), box, strict=True)),
+            }
+            for confidence, box in zip(confidences, boxes, strict=True)
+        ],
+    }
+
+
 def image_performance(call: Call, view: ImageView, predictions: Sequence[Mapping[str, Any]]) -> Shape:
     """An image with what training predicted for it."""
     row = view.image

@@ -232,14 +232,28 @@ def _store(components: Components, project_id: str, item: _Checked, reserved: Fu
         data = item.picture.read()
     except (BlobMissing, BlobDamaged):
         return replace(item, status="ErrorSource")  # a prediction that went meanwhile
-    kept = keep(components, project_id, item.id, data, reserved.result)
+    kept = keep(components, project_id, item.id, data, reserved=reserved.result)
     return replace(item, status=kept.status, info=kept.info, sha256=kept.sha256, size=kept.size)
 
 
 def keep(
-    components: Components, project_id: str, image_id: str, data: bytes, reserved: Callable[[], None] = lambda: None
+    components: Components,
+    project_id: str,
+    image_id: str,
+    data: bytes,
+    *,
+    examine: Callable[[bytes], pixels.ImageInfo] = pixels.verify,
+    reserved: Callable[[], None] = lambda: None,
 ) -> Kept:
-    """Check the bytes of one image and write them under its prefix, not yet durable; `reserved` waits until it may.
+    """Check the bytes of one image and write them under its prefix, not yet durable.
+
+    Args:
+        components: Of this installation.
+        project_id: The image's project.
+        image_id: The image's.
+        data: The bytes.
+        examine: Sees whether they are a picture; `pixels.inspect` will do for what was verified here before.
+        reserved: Waits until the prefix is reserved.
 
     Raises:
         OwnVisionError: NotFoundProject, when the project was deleted meanwhile.
@@ -248,7 +262,7 @@ def keep(
     if len(data) > limits.training_image_bytes:
         return Kept("ErrorImageSize")
     try:
-        info = pixels.verify(data)
+        info = examine(data)
     except pixels.BadImage as error:
         return Kept(_STATUS_BY_REASON[error.reason])
     if not within(info, limits):

@@ -310,6 +310,21 @@ class SuggestedTagAndRegionQuery(Wire):
     results: list[StoredSuggestedTagAndRegion]
 
 
+class RegionProposal(Wire):
+    """A box in which something could be."""
+
+    confidence: float
+    bounding_box: BoundingBox
+
+
+class ImageRegionProposal(Wire):
+    """The regions proposed for an image."""
+
+    project_id: Guid
+    image_id: Guid
+    proposals: list[RegionProposal]
+
+
 class KeyPair(BaseModel):
     """Two keys of one kind."""
 

@@ -1,10 +1,10 @@
 """Smart labelling: suggested tags and regions of images that nobody tagged yet, and region proposals."""
 
 from ownvision.api import models, shapes
-from ownvision.api.parameters import ImageIds, ProjectId, QueriedIteration, at_most, given
+from ownvision.api.parameters import ImageId, ImageIds, ProjectId, QueriedIteration, at_most, given
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.wire import Json
-from ownvision.services import projects, suggestions
+from ownvision.services import projects, proposals, suggestions
 
 router = training("suggestions")
 
@@ -40,3 +40,10 @@ def query_suggested_image_count(
         project = projects.get(session, call.account_id, project_id)
         counts = suggestions.count(session, project, iteration_id, query.tag_ids or [], query.threshold or 0.0)
     return call.json(counts)
+
+
+@operation(router, "POST", "/projects/{projectId}/images/{imageId}/regionproposals", models.ImageRegionProposal)
+def get_image_region_proposals(call: TheCall, project_id: ProjectId, image_id: ImageId) -> Json:
+    """Get region proposals for an image."""
+    found = proposals.propose(call.components, call.account_id, project_id, image_id)
+    return call.json(shapes.region_proposals(project_id, image_id, found.boxes.tolist(), found.confidences.tolist()))

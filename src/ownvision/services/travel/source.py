@@ -60,6 +60,11 @@ def recognised(components: Components, base_url: str, token: str) -> dict[str, A
     return {"address": base64.b64encode(components.keys.seal(address.encode(), _PURPOSE)).decode()}
 
 
+def is_own(payload: Mapping[str, Any]) -> bool:
+    """Whether the archive is read from this installation's own store."""
+    return "export" in payload
+
+
 def chunks(
     components: Components, payload: Mapping[str, Any], deadline: float | None = None
 ) -> Generator[bytes, None, None]:
@@ -73,7 +78,7 @@ def chunks(
     Raises:
         OwnVisionError: BadRequestInvalidImportToken: there is nothing behind the token, or it does not come.
     """
-    if "export" in payload:
+    if is_own(payload):
         with components.database.read() as session:
             export = _valid(session, payload["export"])
         try:

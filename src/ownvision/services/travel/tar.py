@@ -9,6 +9,9 @@ from collections.abc import Iterator
 
 _BLOCK = 512
 END = bytes(2 * _BLOCK)
+# The header of a file without name and bytes; making each anew would cost as much as reading a small picture.
+_EMPTY = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
+_SIZE, _CHECKSUM = slice(124, 135), slice(148, 156)
 
 
 class Damaged(Exception):
@@ -22,9 +25,12 @@ def member(name: str, data: bytes) -> bytes:
         name: At most 100 ASCII characters.
         data: Its bytes.
     """
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    return b"".join((info.tobuf(tarfile.USTAR_FORMAT), data, bytes(-len(data) % _BLOCK)))
+    header = bytearray(_EMPTY)
+    header[: len(name)] = name.encode("ascii")
+    header[_SIZE] = b"%011o" % len(data)
+    header[_CHECKSUM] = b" " * 8
+    header[_CHECKSUM] = b"%06o\0 " % sum(header)
+    return b"".join((header, data, bytes(-len(data) % _BLOCK)))
 
 
 class Archive:
