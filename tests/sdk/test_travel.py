@@ -56,9 +56,10 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def stranger(elsewhere: Running) -> Any:
+def stranger(elsewhere: Running) -> Iterator[Any]:
     key = ApiKeyCredentials(in_headers={"Training-key": elsewhere.training_key})
-    return CustomVisionTrainingClient(elsewhere.endpoint, key)
+    with CustomVisionTrainingClient(elsewhere.endpoint, key) as client:
+        yield client
 
 
 def arrived(trainer: Any, copy: Any) -> Any:
@@ -254,8 +255,9 @@ def test_artifacts_are_read_by_address_or_path(
         path = urlsplit(address).path
         for given in (address, path, path.lstrip("/")):
             assert artifact(trainer, project, given) == expected
-    whole = trainer.get_artifact(project.id, addresses[0], raw=True).response
-    assert whole.headers["Content-Type"] == "application/octet-stream"
+    whole = trainer.get_artifact(project.id, addresses[0], raw=True)
+    assert whole.response.headers["Content-Type"] == "application/octet-stream"
+    assert b"".join(whole.output)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from ownvision.services import iterations, projects
 from ownvision.store.tables import Image, Iteration, Project, ProjectExport, Region, Tag
 from ownvision.store.tables.base import new_id, now
 
-# Of an idle machine with two cores: `benchmarks/results/travel.csv`.
+# Rounded up from `benchmarks/results/travel.csv`, two cores that others use too.
 _START_MILLISECONDS, _IMAGE_MILLISECONDS, _ITERATION_MILLISECONDS = 500, 2, 250
 _KEPT = timedelta(days=7)  # after it expired, so that the list still explains a token that was refused
 
