@@ -96,7 +96,8 @@ def test_each_versions_document_has_the_operations_the_original_had(api: Service
     for version, count in {**counts, "v3.4-preview": 52}.items():
         document = httpx.get(f"{api.url}/openapi/training/{version}.json").json()
         found = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
-        assert len(found) == len(set(found)) == count, version
+        assert len(found) == len(set(found))
+        assert len({id.partition("_")[0] for id in found}) == count, version
     for version, count in {"v1.0": 4, "v1.1": 4, "v2.0": 4, "v3.0": 8, "v3.1": 8}.items():
         document = httpx.get(f"{api.url}/openapi/prediction/{version}.json").json()
         assert sum(len(item) for item in document["paths"].values()) == count, version

@@ -81,7 +81,7 @@ def _api(path: str) -> str | None:
 
 
 def _served(path: str, item: Document, version: Version) -> Document:
-    """A path as a version has it: none where it doesn't serve it, its own where it had another."""
+    """A path as a version has it: none where it doesn't serve it, two where it had another."""
     found: Document = {}
     for method, operation in item.items():
         id = operation["operationId"]
@@ -93,9 +93,11 @@ def _served(path: str, item: Document, version: Version) -> Document:
             responses["200"] = {"description": "Tags and counts of images."}
         shown = {**operation, "parameters": kept, "responses": responses}
         prefix = path.partition("}/")[0] + "}/" + version.api
-        earlier = [prefix + at for at, until in EARLIER_PATHS.get(id, {}).items() if version.serves(id, until)]
-        for at in earlier or [path]:
-            found.setdefault(at.replace("{version}", version.name), {})[method] = shown
+        found.setdefault(path.replace("{version}", version.name), {})[method] = shown
+        for at, until in EARLIER_PATHS.get(id, {}).items():
+            if version.serves(id, until):
+                earlier = (prefix + at).replace("{version}", version.name)
+                found.setdefault(earlier, {})[method] = {**shown, "operationId": f"{id}_{until}"}
     return found
 
 
