@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from ownvision.domains import CLASSIFICATION, DOMAINS
@@ -26,6 +26,7 @@ from ownvision.services.components import Components
 from ownvision.services.frozen import Frozen, freeze
 from ownvision.store import ledger
 from ownvision.store.blobs import BlobDamaged, BlobMissing
+from ownvision.store.database import insert_all
 from ownvision.store.tables import Iteration, Lineage, ScoredImage
 from ownvision.store.tables.base import now
 
@@ -216,7 +217,7 @@ def _record_scores(
             outputs.hold(session, claim)
             if session.get(Iteration, iteration_id) is None:
                 raise rows.Cancelled(claim.job_id)
-            session.execute(insert(ScoredImage), part)
+            insert_all(session, ScoredImage, part)
 
 
 def _complete(components: Components, claim: rows.Claim, prefix: str, erased: int, seconds: float) -> bool:

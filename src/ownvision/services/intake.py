@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -27,6 +27,7 @@ from ownvision.services.images import ImageView, RegionView
 from ownvision.services.regions import Box
 from ownvision.store import ledger
 from ownvision.store.blobs import BlobDamaged, BlobMissing
+from ownvision.store.database import insert_all
 from ownvision.store.keys import KeyMissing
 from ownvision.store.tables import Image, ImageMetadata, ImageTag, Prediction, Project, Region, Tag
 from ownvision.store.tables.base import new_id, now
@@ -345,7 +346,7 @@ def _insert(
     if not fresh:
         return {}
     moment = now()
-    session.execute(insert(Image), [_row(project, key_id, item, moment, tag_ids) for item in fresh.values()])
+    insert_all(session, Image, [_row(project, key_id, item, moment, tag_ids) for item in fresh.values()])
     ids = [item.id for item in fresh.values()]
     images_by_sha = {image.sha256: image for image in session.scalars(select(Image).where(Image.id.in_(ids)))}
     validity = {"project_id": project.id, "created": moment, "since": project.revision, "until": None}
@@ -358,7 +359,7 @@ def _insert(
         carried = _carried(item, tag_ids)
         links += [{**validity, "image_seq": image.seq, "tag_id": tag_id} for tag_id in carried]
         placed = [(new_id(), box) for box in item.picture.boxes]
-        boxes += [{**validity, "id": id, "image_seq": image.seq, **asdict(box)} for id, box in placed]
+        boxes += [{**validity, "id": id, "image_seq": image.seq, **vars(box)} for id, box in placed]
         pairs += [
             {"image_seq": image.seq, "project_id": project.id, "key": key, "value": value}
             for key, value in metadata.items()
@@ -366,12 +367,11 @@ def _insert(
         shown[sha256] = ImageView(
             image,
             [(tag_id, None, moment) for tag_id in carried],
-            [RegionView(id=id, tag_name=None, created=moment, **asdict(box)) for id, box in placed],
+            [RegionView(id=id, tag_name=None, created=moment, **vars(box)) for id, box in placed],
             dict(metadata),
         )
     for table, values in ((ImageTag, links), (Region, boxes), (ImageMetadata, pairs)):
-        if values:
-            session.execute(insert(table), values)
+        insert_all(session, table, values)
     for tag_id, count in Counter(link["tag_id"] for link in links).items():
         tag_rows[tag_id].image_count += count
     project.image_count += len(fresh)

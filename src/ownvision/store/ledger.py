@@ -12,13 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
 from ownvision.store.blobs import BlobStore
-from ownvision.store.database import Database
+from ownvision.store.database import Database, insert_all
 from ownvision.store.tables import Blob
 from ownvision.store.tables.base import new_id, now
 
@@ -104,7 +104,7 @@ def reserve(database: Database, entries: Sequence[tuple[str, str, str, str]]) ->
             # swept again is left alone: the sweeper may be at it.
             session.execute(delete(Blob).where(Blob.prefix.in_(part), Blob.state == GONE, Blob.due > now()))
         try:
-            session.execute(insert(Blob), values)
+            insert_all(session, Blob, values)
         except IntegrityError:
             raise OwnVisionError(
                 "Conflict", "Another request is storing this, or it is still being removed; try again in a moment."

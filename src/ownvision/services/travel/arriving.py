@@ -14,12 +14,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -46,6 +46,7 @@ from ownvision.services.travel.contents import (
     TagsMember,
 )
 from ownvision.store import ledger
+from ownvision.store.database import insert_all
 from ownvision.store.tables import (
     Image,
     ImageMetadata,
@@ -128,7 +129,7 @@ def run(components: Components, claim: rows.Claim) -> None:
         outputs.hold(session, claim)
         _empty(session, _project(session, claim))
     try:
-        with closing(source.chunks(components, claim.payload)) as chunks, ExitStack() as stack:
+        with closing(source.apart(components, claim.payload)) as chunks, ExitStack() as stack:
             Arrival(components, claim, tar.Archive(chunks), stack).run()
     except tar.Damaged as error:
         raise _failure(str(error)) from None
@@ -331,22 +332,28 @@ class Arrival:
             self.count("regions", len(row.regions))
             batch.rows.append(row)
             batch.ids.append(id)
-            batch.kept.append(self._checked(id, data))
+            batch.kept.append(self._checked(id, data, row))
         self._finished(but=1)
         self.finishing.append(self.finisher.submit(self._commit, batch))
 
-    def _checked(self, id: str, data: bytes) -> "Future[intake.Kept]":
+    def _checked(self, id: str, data: bytes, row: ImageRow) -> "Future[intake.Kept]":
         """Hand one picture to a thread; waits while too many bytes wait for theirs."""
         while self.in_flight and (self.flying + len(data) > _IN_FLIGHT or self.in_flight[0][1].done()):
             size, oldest = self.in_flight.popleft()
             oldest.result()
             self.flying -= size
         self.flying += len(data)
-        # Our own store's pictures were decoded when they came, and are sealed: their hash shows that they are the same.
-        examine = pixels.inspect if source.is_own(self.claim.payload) else pixels.verify
-        future = self.checkers.submit(intake.keep, self.components, self.claim.project_id, id, data, examine=examine)
+        future = self.checkers.submit(
+            intake.keep, self.components, self.claim.project_id, id, data, examine=self._examine(row)
+        )
         self.in_flight.append((len(data), future))
         return future
+
+    def _examine(self, row: ImageRow) -> Callable[[bytes], pixels.ImageInfo]:
+        """Our own store's pictures were decoded when they came, and are sealed: their hash says that they are those."""
+        if not source.is_own(self.claim.payload):
+            return pixels.verify
+        return lambda _: pixels.ImageInfo(row.width, row.height, row.format)
 
     def _finished(self, but: int = 0) -> None:
         """Wait for all commits but so many."""
@@ -426,13 +433,12 @@ class Arrival:
         ledger.doom(session, [ledger.image_prefix(project.id, id) for id in batch.missing])
         if not made:
             return
-        session.execute(insert(Image), made)
+        insert_all(session, Image, made)
         found = session.execute(select(Image.id, Image.seq).where(Image.id.in_(batch.ids)))
         seqs = {image.id: image.seq for image in found}
         placed = [(seqs[id], row) for row, id in zip(batch.rows, batch.ids, strict=True)]
         for table, values in self._carried(project.id, placed):
-            if values:
-                session.execute(insert(table), values)
+            insert_all(session, table, values)
         there = [row for row in batch.rows if row.until is None]
         project.image_count += len(there)
         project.tagged_count += sum(1 for one in made if one["tagged"])
@@ -465,7 +471,7 @@ class Arrival:
             Region,
             [
                 {
-                    **asdict(_inside(Box(self.tags[box.tag], *box.box))),
+                    **vars(_inside(Box(self.tags[box.tag], *box.box))),
                     "id": new_id(),
                     "project_id": project_id,
                     "image_seq": seq,

@@ -97,6 +97,9 @@ class ImageRow(Interval):
     seq: _Int
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: _Int
+    width: _Int
+    height: _Int
+    format: _Text
     file_name: _Text | None
     created: _Moment
     metadata: dict[str, str]

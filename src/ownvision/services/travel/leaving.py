@@ -187,7 +187,7 @@ class _Leaving:
                 return
             after = found[-1].seq
             for start, end in _parts(rows):
-                yield _json(f"images/{number:06}.json", ImagesMember(images=rows[start:end]))
+                yield _json(f"images/{number:06}.json", ImagesMember.model_construct(images=list(rows[start:end])))
                 number += 1
                 for image, row in zip(page[start:end], rows[start:end], strict=True):
                     yield self._picture(image, row)
@@ -212,7 +212,7 @@ class _Leaving:
         for box in session.scalars(select(Region).where(Region.image_seq.in_(seqs)).order_by(Region.seq)):
             if self._covered(box):
                 boxes[box.image_seq].append(
-                    RegionRow(
+                    RegionRow.model_construct(
                         tag=box.tag_id,
                         box=(box.left, box.top, box.width, box.height),
                         created=box.created,
@@ -228,7 +228,7 @@ class _Leaving:
                     box.tag == link.tag_id and box.until is None for box in boxes[link.image_seq]
                 )
                 links[link.image_seq].append(
-                    LinkRow(
+                    LinkRow.model_construct(
                         tag=link.tag_id,
                         created=link.created,
                         since=link.since,
@@ -236,10 +236,13 @@ class _Leaving:
                     )
                 )
         return [
-            ImageRow(
+            ImageRow.model_construct(
                 seq=image.seq,
                 sha256=image.sha256,
                 size=image.size,
+                width=image.width,
+                height=image.height,
+                format=image.format,
                 file_name=image.file_name and image.file_name[:TEXT],
                 created=image.created,
                 since=image.since,

@@ -6,6 +6,7 @@ encrypted: whoever has the address can read the project.
 
 import asyncio
 import base64
+import os
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Any
@@ -14,12 +15,15 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
+from ownvision.jobs.engines import local
 from ownvision.services import outbound, uris
-from ownvision.services.components import Components
+from ownvision.services.components import Components, open_components
 from ownvision.services.travel import leaving, tokens
+from ownvision.settings import Settings
 from ownvision.store.keys import KeyMissing
 from ownvision.store.tables import ProjectExport
 
+_PIPED = 256 * 1024
 _PURPOSE = "import token"
 _REDIRECTS = 5
 _LONGEST = 4_096
@@ -79,18 +83,56 @@ def chunks(
         OwnVisionError: BadRequestInvalidImportToken: there is nothing behind the token, or it does not come.
     """
     if is_own(payload):
-        with components.database.read() as session:
-            export = _valid(session, payload["export"])
-        try:
-            yield from leaving.stream(components, export)
-        except leaving.Withdrawn:
-            raise refused("it was revoked, or what it exports was deleted, before it was read to the end.") from None
+        yield from _read_here(components, payload["export"])
         return
     try:
         address = components.keys.open(base64.b64decode(payload["address"]), _PURPOSE).decode()
     except (KeyMissing, KeyError, ValueError):
         raise refused("it was kept by another installation; import the project again.") from None
     yield from _fetched(components, address, deadline)
+
+
+def apart(components: Components, payload: Mapping[str, Any]) -> Generator[bytes, None, None]:
+    """`chunks`, an archive of this installation made by a process of its own: reading and writing then share no lock.
+
+    Only for a job's process, which may be forked.
+
+    Raises:
+        OwnVisionError: As `chunks`.
+    """
+    if not is_own(payload):
+        yield from chunks(components, payload)
+        return
+    reading, writing = os.pipe()
+    child = local.start(lambda: _pour(components.settings, payload, writing))
+    os.close(writing)
+    try:
+        while chunk := os.read(reading, _PIPED):
+            yield chunk
+        with components.database.read() as session:
+            _valid(session, payload["export"])  # what ended it early, if anything did
+    finally:
+        os.close(reading)
+        child.stop()
+
+
+def _pour(settings: Settings, payload: Mapping[str, Any], writing: int) -> None:
+    components = open_components(settings)
+    with os.fdopen(writing, "wb", buffering=0) as pipe:
+        for chunk in chunks(components, payload):
+            view = memoryview(chunk)
+            while view:
+                view = view[pipe.write(view) :]
+    components.database.close()
+
+
+def _read_here(components: Components, export_id: str) -> Generator[bytes, None, None]:
+    with components.database.read() as session:
+        export = _valid(session, export_id)
+    try:
+        yield from leaving.stream(components, export)
+    except leaving.Withdrawn:
+        raise refused("it was revoked, or what it exports was deleted, before it was read to the end.") from None
 
 
 def _valid(session: Session, export_id: str) -> ProjectExport:
