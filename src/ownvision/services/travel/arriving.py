@@ -1,7 +1,7 @@
 """The import job: an archive becomes a project, picture by picture, each checked as an upload is.
 
 Nothing of the archive is believed: it may come from anybody. It is read once, as it comes; what it holds is committed
-by up to 64 images. An attempt that was killed leaves a project that the next one empties before it begins.
+by up to 192 images. An attempt that was killed leaves a project that the next one empties before it begins.
 """
 
 import os
