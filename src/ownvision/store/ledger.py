@@ -9,8 +9,9 @@ and leaves nothing.
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -98,17 +99,27 @@ def reserve(database: Database, entries: Sequence[tuple[str, str, str, str]]) ->
         {"prefix": prefix, "kind": kind, "account_id": account_id, "project_id": project_id, "due": due}
         for prefix, kind, account_id, project_id in entries
     ]
-    with database.write() as session:
-        for part in _parts([entry[0] for entry in entries]):
-            # A name comes back when a stored prediction is made an image at the second try. One that is due to be
-            # swept again is left alone: the sweeper may be at it.
-            session.execute(delete(Blob).where(Blob.prefix.in_(part), Blob.state == GONE, Blob.due > now()))
-        try:
+    try:
+        with database.write() as session:
             insert_all(session, Blob, values)
-        except IntegrityError:
-            raise OwnVisionError(
-                "Conflict", "Another request is storing this, or it is still being removed; try again in a moment."
-            ) from None
+    except IntegrityError:
+        _reserve_again(database, values)
+
+
+def _reserve_again(database: Database, values: Sequence[Mapping[str, Any]]) -> None:
+    """A name comes back when a stored prediction is made an image at the second try.
+
+    One that is due to be swept again is left alone: the sweeper may be at it.
+    """
+    try:
+        with database.write() as session:
+            for part in _parts([row["prefix"] for row in values]):
+                session.execute(delete(Blob).where(Blob.prefix.in_(part), Blob.state == GONE, Blob.due > now()))
+            insert_all(session, Blob, values)
+    except IntegrityError:
+        raise OwnVisionError(
+            "Conflict", "Another request is storing this, or it is still being removed; try again in a moment."
+        ) from None
 
 
 def make_live(session: Session, prefixes: Sequence[str]) -> None:
