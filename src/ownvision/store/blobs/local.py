@@ -50,14 +50,15 @@ class LocalBlobs:
     def read(self, key: str) -> bytes:
         """See `BlobStore.read`."""
         try:
-            return self._path(key).read_bytes()
+            with open(self._name(key), "rb", buffering=0) as file:
+                return file.readall()
         except (FileNotFoundError, NotADirectoryError):
             raise BlobMissing(key) from None
 
     def read_range(self, key: str, start: int, end: int) -> bytes:
         """See `BlobStore.read_range`."""
         try:
-            with open(self._path(key), "rb", buffering=0) as file:
+            with open(self._name(key), "rb", buffering=0) as file:
                 file.seek(start)
                 parts = []
                 left = max(end - start, 0)
@@ -71,13 +72,13 @@ class LocalBlobs:
     def size(self, key: str) -> int:
         """See `BlobStore.size`."""
         try:
-            return self._path(key).stat().st_size
+            return os.stat(self._name(key)).st_size
         except (FileNotFoundError, NotADirectoryError):
             raise BlobMissing(key) from None
 
     def exists(self, key: str) -> bool:
         """See `BlobStore.exists`."""
-        return self._path(key).is_file()
+        return os.path.isfile(self._name(key))
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """See `BlobStore.list`."""
