@@ -6,9 +6,11 @@ encrypted: whoever has the address can read the project.
 
 import asyncio
 import base64
+import fcntl
 import os
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -23,7 +25,7 @@ from ownvision.settings import Settings
 from ownvision.store.keys import KeyMissing
 from ownvision.store.tables import ProjectExport
 
-_PIPED = 256 * 1024
+_PIPED, _PIPE = 256 * 1024, 2**20
 _PURPOSE = "import token"
 _REDIRECTS = 5
 _LONGEST = 4_096
@@ -104,6 +106,8 @@ def apart(components: Components, payload: Mapping[str, Any]) -> Generator[bytes
         yield from chunks(components, payload)
         return
     reading, writing = os.pipe()
+    with suppress(AttributeError, OSError):  # not Linux, or not allowed: then each waits for the other more often
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE)
     child = local.start(lambda: _pour(components.settings, payload, writing))
     os.close(writing)
     try:
