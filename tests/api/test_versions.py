@@ -18,6 +18,8 @@ from ownvision.api.versions import LATEST, PREDICTION, TRAINING, VERSIONS, Versi
 from ownvision.services import accounts
 from tests.api.conftest import Service, jpeg, running
 
+pytestmark = pytest.mark.slow
+
 TRAININGS = versions.names(TRAINING)
 PREDICTIONS = versions.names(PREDICTION)
 OLD = [name for name in TRAININGS if VERSIONS[TRAINING, name].default_iteration]

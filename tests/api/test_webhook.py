@@ -10,6 +10,8 @@ from sqlalchemy import select
 from ownvision.store.tables import Iteration
 from tests.api.conftest import Service, jpeg, new_tag, running
 
+pytestmark = pytest.mark.slow
+
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 

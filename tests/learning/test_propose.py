@@ -14,6 +14,8 @@ from ownvision.learning import pixels
 from ownvision.learning.evaluate import iou
 from ownvision.learning.propose import COUNT, Proposals, Proposer, grid, propose
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
 

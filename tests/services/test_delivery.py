@@ -40,6 +40,8 @@ from ownvision.store.tables.base import now
 from tests.receivers import Hook, Letterbox, hook, letterbox
 from tests.services import trained as t
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.azurite import Azurite
 

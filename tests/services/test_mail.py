@@ -20,6 +20,8 @@ from ownvision.settings import Settings
 from ownvision.store.tables.base import now
 from tests.receivers import letterbox
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:

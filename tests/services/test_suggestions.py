@@ -18,6 +18,8 @@ from ownvision.store.tables import Image, Iteration, Project, Suggestion
 from ownvision.store.tables.base import now
 from tests.services import trained as t
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Home:

@@ -47,6 +47,8 @@ from ownvision.store.tables import (
 from ownvision.store.tables.base import new_id, now
 from tests.services import trained as t
 
+pytestmark = pytest.mark.slow
+
 BASE = "http://127.0.0.1:1"
 Members = list[tuple[str, bytes]]
 
