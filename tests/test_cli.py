@@ -15,6 +15,8 @@ from ownvision.services.components import open_components
 from ownvision.settings import Settings
 from tests.sdk.conftest import SHAPES, scene
 
+pytestmark = pytest.mark.slow
+
 
 def ownvision(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), capture_output=True, text=True)

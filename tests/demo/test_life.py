@@ -8,6 +8,8 @@ from PIL import Image
 from ownvision.demo.life import average_precision, overlap
 from ownvision.demo.pictures import SCENE, SCENE_DIGITS, Box, digits, scenes, split
 
+pytestmark = pytest.mark.slow
+
 LEFT, RIGHT = Box("a", 0, 0, 0.4, 0.4), Box("a", 0.5, 0, 0.4, 0.4)
 
 
