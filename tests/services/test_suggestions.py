@@ -110,6 +110,8 @@ def test_queries_and_counts_follow_tag_and_threshold(home: Home) -> None:
     assert home.count([], 0.0) == {blue: 5, red: 5}
     assert home.count([red], 1.0) == {red: 0}
     assert {one.image.id for one in home.query(tagIds=[blue], threshold=0.5)[1]} == set(home.blues)
+    assert len(home.query(threshold=0.5)[1]) == 5
+    assert home.query(threshold=1.0)[1] == []
 
 
 def test_a_tagged_or_deleted_image_is_suggested_no_more(home: Home) -> None:
@@ -135,6 +137,8 @@ def test_a_tagged_or_deleted_image_is_suggested_no_more(home: Home) -> None:
         ({"sortBy": "Newest"}, "BadRequestPredictionInvalidQueryParameters"),
         ({"session": "0:x"}, "BadRequestPredictionInvalidQueryParameters"),
         ({"continuation": "soon"}, "BadRequestPredictionInvalidQueryParameters"),
+        ({"continuation": "nan/1"}, "BadRequestPredictionInvalidQueryParameters"),
+        ({"continuation": "0.5/99999999999999999999"}, "BadRequestPredictionInvalidQueryParameters"),
         ({"tagIds": ["00000000-0000-0000-0000-000000000000"]}, "BadRequestInvalidIds"),
     ],
 )

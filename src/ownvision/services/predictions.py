@@ -1,25 +1,26 @@
 """Predictions: make one, keep it with its image until it expires, query, delete."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy import delete as sql_delete
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
 from ownvision.inference import Classification
 from ownvision.learning import pixels, uncertainty
 from ownvision.learning.evaluate import Detections
 from ownvision.limits import Limits
+from ownvision.services import paging
 from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL
 from ownvision.services.intake import within
+from ownvision.services.paging import Order, Position
 from ownvision.store import ledger
 from ownvision.store.blobs import BlobDamaged, BlobMissing
 from ownvision.store.keys import KeyMissing
@@ -38,23 +39,11 @@ _SIDES = ("left", "top", "width", "height")
 _BATCH = 500
 
 
-@dataclass(frozen=True)
-class _Order:
-    """An order of stored predictions: by which column, and how its values are read from a continuation."""
-
-    column: InstrumentedAttribute[Any]
-    ascending: bool
-    read: Callable[[str], Any]
-
-
-def _moment(text: str) -> datetime:
-    return _utc(datetime.fromisoformat(text))
-
-
+_SESSION = 2  # the kind of session that the original's tokens name
 _ORDERS = {
-    "newest": _Order(Prediction.created, False, _moment),
-    "oldest": _Order(Prediction.created, True, _moment),
-    "suggested": _Order(Prediction.uncertainty, False, float),
+    "newest": Order(Prediction.created, Prediction.id, False, paging.moment),
+    "oldest": Order(Prediction.created, Prediction.id, True, paging.moment),
+    "suggested": Order(Prediction.uncertainty, Prediction.id, False, paging.number),
 }
 
 
@@ -217,23 +206,22 @@ def query(
             "BadRequestPredictionInvalidQueryParameters", f"orderBy is Newest, Oldest or Suggested, not {name!r}."
         )
     order = _ORDERS[name.lower()]
-    begun = _begun(token)
-    after = _position(token.get("continuation"), order)
+    begun = paging.begun(token.get("session"), _SESSION)
+    after = order.position(token.get("continuation"))
     results: list[Prediction] = []
     more = True
     while more and len(results) < size:
-        statement = select(Prediction).where(*_conditions(project, token, begun), *_beyond(after, order))
-        by = [column if order.ascending else column.desc() for column in (order.column, Prediction.id)]
-        page = list(session.scalars(statement.order_by(*by).limit(_BATCH)))
+        statement = select(Prediction).where(*_conditions(project, token, begun), *order.beyond(after))
+        page = list(session.scalars(statement.order_by(*order.by()).limit(_BATCH)))
         more = len(page) == _BATCH
         for number, row in enumerate(page):
-            after = (getattr(row, order.column.key), row.id)
+            after = order.at(row)
             if _matches(row, wanted):
                 results.append(row)
                 if len(results) == size:
                     more = more or number + 1 < len(page)
                     break
-    return _answered(token, size, begun, after if more else None), results
+    return _answered(token, begun, after if more else None), results
 
 
 def delete(session: Session, project: Project, ids: Sequence[str]) -> None:
@@ -272,16 +260,6 @@ def _conditions(project: Project, token: Mapping[str, Any], begun: datetime) -> 
     return conditions
 
 
-def _beyond(after: tuple[Any, str] | None, order: _Order) -> list[ColumnElement[bool]]:
-    if after is None:
-        return []
-    value, id = after
-    same = order.column == value
-    if order.ascending:
-        return [or_(order.column > value, and_(same, Prediction.id > id))]
-    return [or_(order.column < value, and_(same, Prediction.id < id))]
-
-
 def _matches(row: Prediction, wanted: Sequence[Mapping[str, Any]]) -> bool:
     def within(tag: Mapping[str, Any]) -> bool:
         least = tag.get("minThreshold") or 0.0
@@ -295,42 +273,13 @@ def _utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _begun(token: Mapping[str, Any]) -> datetime:
-    """When the session began: its number is in microseconds."""
-    session = token.get("session")
-    if not session:
-        return now()
-    kind, _, number = str(session).partition(":")
-    if kind != "2" or not number.isdecimal() or len(number) > 17:
-        raise _unreadable("session")
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(number))
-
-
-def _position(continuation: str | None, order: _Order) -> tuple[Any, str] | None:
-    if not continuation:
-        return None
-    value, _, id = continuation.partition("/")
-    try:
-        return order.read(value), id
-    except ValueError:
-        raise _unreadable("continuation") from None
-
-
-def _unreadable(field: str) -> OwnVisionError:
-    return OwnVisionError(
-        "BadRequestPredictionInvalidQueryParameters",
-        f"{field} is not one that this service gave; leave it out to begin anew.",
-    )
-
-
-def _answered(token: Mapping[str, Any], size: int, begun: datetime, after: tuple[Any, str] | None) -> dict[str, Any]:
+def _answered(token: Mapping[str, Any], begun: datetime, after: Position | None) -> dict[str, Any]:
     def moment(value: datetime | None) -> str | None:
         return None if value is None else f"{_utc(value).astimezone(UTC).replace(tzinfo=None).isoformat()}Z"
 
-    microseconds = (begun - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
     return {
-        "session": f"2:{microseconds}",
-        "continuation": None if after is None else f"{after[0]}/{after[1]}",
+        "session": paging.session_name(begun, _SESSION),
+        "continuation": paging.continuation(after),
         "maxCount": token.get("maxCount") or 0,
         "orderBy": token.get("orderBy") or "Newest",
         "tags": token.get("tags") or None,

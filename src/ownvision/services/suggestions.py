@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy import delete as sql_delete
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ownvision.domains import CLASSIFICATION, DOMAINS
 from ownvision.errors import OwnVisionError
 from ownvision.limits import Limits
-from ownvision.services import embedding, iterations, projects, tags
+from ownvision.services import embedding, iterations, paging, projects, tags
 from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL
+from ownvision.services.paging import Order, Position
 from ownvision.services.predictions import Predicted, doubt, kept, labelled, predict
 from ownvision.store import ledger
 from ownvision.store.blobs import BlobDamaged, BlobMissing
@@ -24,8 +25,13 @@ from ownvision.store.tables.base import now
 
 _LEAST_BOX = 0.05  # boxes less probable than this are no suggestion
 _PAGE = 500
+_SESSION = 0  # the kind of session that the original's tokens name
 ASCENDING, DESCENDING = "UncertaintyAscending", "UncertaintyDescending"
-_ORDERS = {order.lower(): order for order in (ASCENDING, DESCENDING)}
+_ORDERS = {
+    name: Order(Suggestion.uncertainty, Suggestion.image_seq, name == ASCENDING, paging.number, paging.count)
+    for name in (ASCENDING, DESCENDING)
+}
+_NAMES = {name.lower(): name for name in _ORDERS}
 
 
 @dataclass(frozen=True)
@@ -82,29 +88,28 @@ def query(
     size = token.get("maxCount") or limits.page
     if size > limits.page:
         raise OwnVisionError("BadRequestPredictionResultsExceededCount", f"maxCount is {limits.page} at most.")
-    order = _ORDERS.get((token.get("sortBy") or ASCENDING).lower())
-    if order is None:
-        raise OwnVisionError(
-            "BadRequestPredictionInvalidQueryParameters", f"sortBy is {' or '.join(_ORDERS.values())}."
-        )
+    name = _NAMES.get((token.get("sortBy") or ASCENDING).lower())
+    if name is None:
+        raise OwnVisionError("BadRequestPredictionInvalidQueryParameters", f"sortBy is {' or '.join(_ORDERS)}.")
+    order = _ORDERS[name]
     wanted = _checked_tags(session, project, iteration, token.get("tagIds") or [])
-    begun = _begun(token.get("session"))
-    after = _position(token.get("continuation"))
+    begun = paging.begun(token.get("session"), _SESSION)
+    after = order.position(token.get("continuation"))
     known = {tag.tag_id: tag for tag in iterations.learned_tags(session, iteration_id)}
     found: list[Suggested] = []
     last = None
     for image, row in _matching(session, iteration, wanted, token.get("threshold") or 0.0, begun, after, order):
         if len(found) == size:
-            last = found[-1].row
+            last = order.at(found[-1].row)
             break
         found.append(Suggested(image, row, known))
     answered = {
         "tagIds": token.get("tagIds"),
         "threshold": float(token.get("threshold") or 0.0),
-        "session": f"0:{(begun - _EPOCH) // timedelta(microseconds=1)}",
-        "continuation": None if last is None else f"{last.uncertainty!r}/{last.image_seq}",
+        "session": paging.session_name(begun, _SESSION),
+        "continuation": paging.continuation(last),
         "maxCount": token.get("maxCount") or 0,
-        "sortBy": order,
+        "sortBy": name,
     }
     return answered, found
 
@@ -122,7 +127,7 @@ def count(
     if not wanted:
         wanted = [tag.tag_id for tag in iterations.learned_tags(session, iteration_id)]
     counts = dict.fromkeys(wanted, 0)
-    for _, row in _matching(session, iteration, [], 0.0, now(), None, ASCENDING):
+    for _, row in _matching(session, iteration, [], 0.0, now(), None, _ORDERS[ASCENDING]):
         for tag_id in {one["tagId"] for one in row.predictions if one["probability"] >= threshold}:
             if tag_id in counts:
                 counts[tag_id] += 1
@@ -243,11 +248,10 @@ def _matching(
     wanted: Sequence[str],
     threshold: float,
     begun: datetime,
-    after: tuple[float, int] | None,
-    order: str,
+    after: Position | None,
+    order: Order,
 ) -> Iterator[tuple[Image, Suggestion]]:
-    """Untagged images of the workspace with a suggestion of one of these tags, in order, page by page."""
-    key = (Suggestion.uncertainty, Suggestion.image_seq)
+    """Untagged images with so probable a suggestion of one of these tags, of any where none is named; page by page."""
     while True:
         found = session.execute(
             select(Image, Suggestion)
@@ -258,54 +262,15 @@ def _matching(
                 Suggestion.expires > now(),
                 Image.until.is_(None),
                 Image.tagged.is_(False),
-                *_beyond(after, order),
+                *order.beyond(after),
             )
-            .order_by(*(key if order == ASCENDING else (key[0].desc(), key[1].desc())))
+            .order_by(*order.by())
             .limit(_PAGE)
         ).all()
         for image, row in found:
-            if not wanted or any(one["tagId"] in wanted and one["probability"] >= threshold for one in row.predictions):
+            fits = (one for one in row.predictions if not wanted or one["tagId"] in wanted)
+            if (not wanted and threshold <= 0) or any(one["probability"] >= threshold for one in fits):
                 yield image, row
         if len(found) < _PAGE:
             return
-        after = (found[-1].Suggestion.uncertainty, found[-1].Suggestion.image_seq)
-
-
-def _beyond(after: tuple[float, int] | None, order: str) -> list[ColumnElement[bool]]:
-    if after is None:
-        return []
-    value, seq = after
-    same = Suggestion.uncertainty == value
-    if order == ASCENDING:
-        return [or_(Suggestion.uncertainty > value, and_(same, Suggestion.image_seq > seq))]
-    return [or_(Suggestion.uncertainty < value, and_(same, Suggestion.image_seq < seq))]
-
-
-_EPOCH = datetime.fromtimestamp(0, UTC)
-
-
-def _begun(session: str | None) -> datetime:
-    """When the session began: its number is in microseconds."""
-    if not session:
-        return now()
-    kind, _, number = session.partition(":")
-    if kind != "0" or not number.isdecimal() or len(number) > 17:
-        raise _unreadable("session")
-    return _EPOCH + timedelta(microseconds=int(number))
-
-
-def _position(continuation: str | None) -> tuple[float, int] | None:
-    if not continuation:
-        return None
-    value, _, seq = continuation.partition("/")
-    try:
-        return float(value), int(seq)
-    except ValueError:
-        raise _unreadable("continuation") from None
-
-
-def _unreadable(field: str) -> OwnVisionError:
-    return OwnVisionError(
-        "BadRequestPredictionInvalidQueryParameters",
-        f"{field} is not one that this service gave; leave it out to begin anew.",
-    )
+        after = order.at(found[-1].Suggestion)
