@@ -1,18 +1,15 @@
 """Uploading 1,000 images of 20 kB by batches of 64, beside decoding, hashing, encrypting and syncing them alone."""
 
-import ctypes
-import hashlib
 import io
 import os
 import statistics
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from PIL import Image
 
+from benchmarks import bare
 from benchmarks.pictures import jpegs
 from benchmarks.results import Result, keep
 from benchmarks.wire import Connection, multipart, request
@@ -36,7 +33,7 @@ def run() -> bool:
         ):
             for start in range(0, len(pictures), IMAGES):
                 part = pictures[start : start + IMAGES]
-                alone.append(IMAGES / _alone(part, Path(folder) / f"alone-{len(alone)}"))
+                alone.append(IMAGES / bare.seconds(part, _decoded, Path(folder) / f"alone-{len(alone)}", BATCH))
                 # Uploading starts the job that embeds: it runs while the rest is uploaded.
                 project = client.create_project("Upload", COMPACT, None)
                 over_http.append(IMAGES / _upload(part, service.endpoint, service.training_key, project["id"]))
@@ -67,24 +64,7 @@ def _upload(pictures: list[bytes], endpoint: str, key: str, project_id: str) -> 
     return taken
 
 
-def _alone(pictures: list[bytes], folder: Path) -> float:
-    folder.mkdir()
-    cipher = AESGCM(AESGCM.generate_key(256))
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-
-    def one(data: bytes) -> None:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-        name = hashlib.sha256(data).hexdigest()
-        nonce = os.urandom(12)
-        (folder / name).write_bytes(nonce + cipher.encrypt(nonce, data, name.encode()))
-
-    started = time.perf_counter()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(pictures), BATCH):
-            list(pool.map(one, pictures[start : start + BATCH]))
-            assert libc.syncfs(descriptor) == 0
-    taken = time.perf_counter() - started
-    os.close(descriptor)
-    return taken
+def _decoded(data: bytes) -> bytes:
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+    return data

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +59,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
             files = [("imageData", (f"{number}.jpg", jpeg(number + 90 * index, 64, 64))) for number in range(5)]
             made = client.post(f"/projects/{project}/images", params={"tagIds": tags[-1]}, files=files)
         iteration = client.post(f"/projects/{project}/train").json()["id"]
+        until = time.monotonic() + 120
         while client.get(f"/projects/{project}/iterations/{iteration}").json()["status"] == "Training":
-            pass
+            assert time.monotonic() < until, "it takes too long"
+            time.sleep(0.05)
         image = made.json()["images"][0]["image"]["id"]
         yield Home(service, project, iteration, (tags[0], tags[1]), image)
 

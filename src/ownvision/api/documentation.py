@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from ownvision.api import models
 from ownvision.api.errors import unknown_path
+from ownvision.api.routes import BASE
 from ownvision.api.versions import EARLIER_PATHS, LATEST, PREDICTION, TRAINING, VERSIONS, Version
 from ownvision.api.wire import seconds
 from ownvision.limits import Limits
@@ -77,7 +78,7 @@ class Documents:
 
 
 def _api(path: str) -> str | None:
-    return next((api for api in (TRAINING, PREDICTION) if path.startswith(f"/customvision/{{version}}/{api}")), None)
+    return next((api for api in _NEWEST if path.startswith(BASE + api)), None)
 
 
 def _served(path: str, item: Document, version: Version) -> Document:
@@ -92,11 +93,10 @@ def _served(path: str, item: Document, version: Version) -> Document:
         if version.tag_list and id == "GetTags":
             responses["200"] = {"description": "Tags and counts of images."}
         shown = {**operation, "parameters": kept, "responses": responses}
-        prefix = path.partition("}/")[0] + "}/" + version.api
         found.setdefault(path.replace("{version}", version.name), {})[method] = shown
         for at, until in EARLIER_PATHS.get(id, {}).items():
-            if version.serves(id, until):
-                earlier = (prefix + at).replace("{version}", version.name)
+            if version.serves(id, at):
+                earlier = f"{BASE}{version.api}{at}".replace("{version}", version.name)
                 found.setdefault(earlier, {})[method] = {**shown, "operationId": f"{id}_{until}"}
     return found
 

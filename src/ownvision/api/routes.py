@@ -29,6 +29,9 @@ from ownvision.store.database import Database
 _IMPORT = "import"  # a path of its own where others have a project's id
 
 
+BASE = "/customvision/{version}/"
+
+
 @dataclass(frozen=True)
 class Call:
     """What every operation knows of its request."""
@@ -98,18 +101,13 @@ class _StrictRequest(Request):
 
 
 class _Guarded(Route):
-    """A route of one API: version known, key right, rate kept, and only then the body.
-
-    Attributes:
-        api: Which.
-        until: The last version that has this path; empty for all.
-    """
+    """A route of one API (`api`): version known, key right, rate kept, and only then the body."""
 
     api: str
-    until = ""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
+        below = self.path.removeprefix(f"{BASE}{self.api}")
         names = {field.alias.lower(): field.alias for field in get_flat_params(self.dependant)}
 
         async def guarded(request: Request) -> Response:
@@ -117,7 +115,7 @@ class _Guarded(Route):
             operation = self.operation_id or ""
             name = request.path_params.get("version")
             version = LATEST if name is None else VERSIONS.get((self.api, name.lower()))
-            if version is None or not version.serves(operation, self.until):
+            if version is None or not version.serves(operation, below):
                 raise unknown_path()
             request.state.version = version
             _name_as_declared(request, names)
@@ -205,7 +203,7 @@ def make_router(api: str, base: str, *, tag: str, versioned: bool = True) -> API
 
 def training(tag: str) -> APIRouter:
     """A router of training operations."""
-    return make_router(TRAINING, "/customvision/{version}/training", tag=tag)
+    return make_router(TRAINING, f"{BASE}{TRAINING}", tag=tag)
 
 
 def operation(
@@ -231,7 +229,8 @@ def operation(
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         described = _described(returns)
         id = "".join(part.capitalize() for part in function.__name__.split("_"))
-        for at, until in {path: "", **EARLIER_PATHS.get(id, {})}.items():
+        earlier = EARLIER_PATHS.get(id, ())
+        for at in (path, *earlier):
             on.add_api_route(
                 at,
                 function,
@@ -243,10 +242,8 @@ def operation(
                 status_code=status[0],
                 responses={code: dict(described) for code in status},
                 openapi_extra=None if body is None else {"requestBody": body},
-                include_in_schema=not until,
+                include_in_schema=at not in earlier,
             )
-            if until:
-                on.routes[-1].until = until  # type: ignore[attr-defined]
         return function
 
     return add

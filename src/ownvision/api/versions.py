@@ -8,9 +8,9 @@ Sources: the official SDKs' models, the recorded exchanges, and for v1.0 its pub
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from ownvision.api import wire
@@ -181,25 +181,30 @@ class Version:
     workspace: bool = False
     tag_list: bool = False
     nothing_exportable: tuple[str, ...] | None = None
-    _models: dict[str, Keys] = field(init=False, repr=False, compare=False)
-    _statuses: dict[str, str] = field(init=False, repr=False, compare=False)
-    _codes: dict[str, str] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_models", {model: _keys(since, self.contract) for model, since in _MODELS.items()})
-        object.__setattr__(self, "_statuses", _before(_STATUSES, self.contract))
-        object.__setattr__(self, "_codes", _before(_CODES, self.contract))
+    @cached_property
+    def _models(self) -> dict[str, Keys]:
+        return {model: _keys(since, self.contract) for model, since in _MODELS.items()}
+
+    @cached_property
+    def _statuses(self) -> dict[str, str]:
+        return _before(_STATUSES, self.contract)
+
+    @cached_property
+    def _codes(self) -> dict[str, str]:
+        return _before(_CODES, self.contract)
 
     @property
     def gateway(self) -> str:
         """The name that messages of the gateway use."""
         return f"Custom_Vision_{self.api.capitalize()}_{self.name[1:].removesuffix('-preview')}"
 
-    def serves(self, operation: str, until: str = "") -> bool:
-        """Whether it has an operation, at a path that ended with the version `until`."""
+    def serves(self, operation: str, path: str = "") -> bool:
+        """Whether it has an operation, at one of its `EARLIER_PATHS` or at its own."""
         first, last = _SPANS.get(operation, ("", ""))
+        ends = (last, EARLIER_PATHS.get(operation, {}).get(path, ""))
         mine = number(self.name)
-        return (not first or mine >= number(first)) and all(not end or mine <= number(end) for end in (last, until))
+        return (not first or mine >= number(first)) and all(not end or mine <= number(end) for end in ends)
 
     def keys(self, model: str) -> Keys:
         """The keys of one of its models; none where it is as in the newest version."""
