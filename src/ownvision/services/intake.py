@@ -346,11 +346,9 @@ def _insert(
     if not fresh:
         return {}
     moment = now()
-    rows = {sha256: _row(project, key_id, item, moment, tag_ids) for sha256, item in fresh.items()}
-    insert_all(session, Image, list(rows.values()))
+    insert_all(session, Image, [_row(project, key_id, item, moment, tag_ids) for item in fresh.values()])
     ids = [item.id for item in fresh.values()]
-    numbered = session.execute(select(Image.sha256, Image.seq).where(Image.id.in_(ids)))
-    images_by_sha = {sha256: Image(**rows[sha256], seq=seq) for sha256, seq in numbered}
+    images_by_sha = {image.sha256: image for image in session.scalars(select(Image).where(Image.id.in_(ids)))}
     validity = {"project_id": project.id, "created": moment, "since": project.revision, "until": None}
     links: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
