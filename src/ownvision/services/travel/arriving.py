@@ -64,6 +64,9 @@ KIND = "import"
 M = TypeVar("M", bound=BaseModel)
 _REPORT_SECONDS = 0.5
 # Bytes of pictures that wait for a thread, and of one commit: what a slow line brings within the ledger's lease.
+_TOGETHER = (
+    256 * 2**10
+)  # bytes of pictures that one thread takes at once: handing over has its price
 _IN_FLIGHT, _COMMIT = 32 * 2**20, 64 * 2**20
 _ITERATION = re.compile(r"iterations/(\d{1,10})\.json")
 _WHY = {
@@ -190,9 +193,10 @@ def _empty(session: Session, project: Project) -> None:
 class _Batch:
     """Images that are committed together; `ids` and `missing` are those they get here, or would have got."""
 
+    reserved: "Future[None]"
     rows: list[ImageRow] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
-    kept: "list[Future[intake.Kept]]" = field(default_factory=list)
+    kept: "list[Future[list[intake.Kept]]]" = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
 
@@ -213,7 +217,7 @@ class Arrival:
     got: Counts = field(default_factory=lambda: Counts(images=0, tags=0, regions=0, iterations=0))
     numbers: dict[int, str] = field(default_factory=dict)  # iterations: number → id here
     last: int = 0  # revision of the copy
-    in_flight: "deque[tuple[int, Future[intake.Kept]]]" = field(default_factory=deque)
+    in_flight: "deque[tuple[int, Future[list[intake.Kept]]]]" = field(default_factory=deque)
     flying: int = 0  # bytes of `in_flight`
     finishing: "deque[Future[None]]" = field(default_factory=deque)
     said: float = 0.0
@@ -221,6 +225,7 @@ class Arrival:
     def run(self) -> None:
         threads = os.cpu_count() or 2
         self.checkers = self.stack.enter_context(ThreadPoolExecutor(threads, "arriving"))
+        self.reserver = self.stack.enter_context(ThreadPoolExecutor(1, "reserving"))
         self.finisher = self.stack.enter_context(ThreadPoolExecutor(1, "committing"))
         with self.components.database.read() as session:
             project = _project(session, self.claim)
@@ -312,11 +317,10 @@ class Arrival:
         """Read, check and write the pictures of one commit while the two before may still be under way."""
         project_id = self.claim.project_id
         ids = [ledger.new_image_id(project_id) for _ in part]
-        ledger.reserve(
-            self.components.database,
-            [(ledger.image_prefix(project_id, id), "image", self.claim.account_id, project_id) for id in ids],
-        )
-        batch = _Batch()
+        entries = [(ledger.image_prefix(project_id, id), "image", self.claim.account_id, project_id) for id in ids]
+        reserved = self.reserver.submit(ledger.reserve, self.components.database, entries)
+        batch = _Batch(reserved)
+        pictures: list[tuple[str, bytes, ImageRow]] = []
         for row, id in zip(part, ids, strict=True):
             self._check(row)
             if self.archive.name() == f"images/{row.seq}.missing":
@@ -327,27 +331,37 @@ class Arrival:
                 continue
             data = self.archive.read(f"images/{row.seq}", self.components.settings.limits.training_image_bytes)
             self.seqs.append(row.seq)
-            self.ids += UUID(id).bytes
+            self.ids += bytes.fromhex(id.replace("-", ""))
             self.count("images")
             self.count("regions", len(row.regions))
             batch.rows.append(row)
             batch.ids.append(id)
-            batch.kept.append(self._checked(id, data, row))
+            pictures.append((id, data, row))
+            if sum(len(data) for _, data, _ in pictures) >= _TOGETHER:
+                self._check_bytes(batch, pictures)
+                pictures = []
+        self._check_bytes(batch, pictures)
         self._finished(but=1)
         self.finishing.append(self.finisher.submit(self._commit, batch))
 
-    def _checked(self, id: str, data: bytes, row: ImageRow) -> "Future[intake.Kept]":
-        """Hand one picture to a thread; waits while too many bytes wait for theirs."""
-        while self.in_flight and (self.flying + len(data) > _IN_FLIGHT or self.in_flight[0][1].done()):
-            size, oldest = self.in_flight.popleft()
+    def _check_bytes(self, batch: _Batch, pictures: Sequence[tuple[str, bytes, ImageRow]]) -> None:
+        """Hand pictures to a thread; waits while too many bytes wait for theirs."""
+        size = sum(len(data) for _, data, _ in pictures)
+        while self.in_flight and (self.flying + size > _IN_FLIGHT or self.in_flight[0][1].done()):
+            done, oldest = self.in_flight.popleft()
             oldest.result()
-            self.flying -= size
-        self.flying += len(data)
-        future = self.checkers.submit(
-            intake.keep, self.components, self.claim.project_id, id, data, examine=self._examine(row)
-        )
-        self.in_flight.append((len(data), future))
-        return future
+            self.flying -= done
+        self.flying += size
+        future = self.checkers.submit(self._keep, pictures, batch.reserved)
+        self.in_flight.append((size, future))
+        batch.kept.append(future)
+
+    def _keep(self, pictures: Sequence[tuple[str, bytes, ImageRow]], reserved: "Future[None]") -> list[intake.Kept]:
+        project_id = self.claim.project_id
+        return [
+            intake.keep(self.components, project_id, id, data, examine=self._examine(row), reserved=reserved.result)
+            for id, data, row in pictures
+        ]
 
     def _examine(self, row: ImageRow) -> Callable[[bytes], pixels.ImageInfo]:
         """Our own store's pictures were decoded when they came, and are sealed: their hash says that they are those."""
@@ -399,7 +413,8 @@ class Arrival:
 
     def _commit(self, batch: _Batch) -> None:
         """Make the pictures of a batch durable, then images of the project."""
-        kept = [future.result() for future in batch.kept]
+        batch.reserved.result()
+        kept = [one for future in batch.kept for one in future.result()]
         for row, one in zip(batch.rows, kept, strict=True):
             if one.status != intake.OK:
                 raise tar.Damaged(f"Image {row.seq} {_WHY[one.status]}.")

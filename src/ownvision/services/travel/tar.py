@@ -112,9 +112,19 @@ class Archive:
 
 def _header(block: bytes) -> tuple[str, int]:
     try:
-        info = tarfile.TarInfo.frombuf(block, "ascii", "strict")
-    except (tarfile.HeaderError, ValueError):
+        name = block[:100].partition(b"\0")[0].decode("ascii")
+        size, checksum = _octal(block[_SIZE]), _octal(block[148:154])
+    except ValueError:
         raise Damaged("It is no tar archive, or is damaged.") from None
-    if info.type != tarfile.REGTYPE or not block.startswith(b"ustar\x0000", 257) or info.size < 0:
-        raise Damaged(f"{info.name!r} is no regular file.")
-    return info.name, info.size
+    if checksum != sum(block) - sum(block[_CHECKSUM]) + sum(b" " * 8):
+        raise Damaged("It is no tar archive, or is damaged.")
+    if block[156:157] not in (b"0", b"\0") or block[257:265] != b"ustar\x0000" or block[345:500].strip(b"\0"):
+        raise Damaged(f"{name!r} is no regular file.")
+    return name, size
+
+
+def _octal(digits: bytes) -> int:
+    digits = digits.rstrip(b" \0")
+    if not digits.isdigit():
+        raise ValueError(digits)
+    return int(digits, 8)
