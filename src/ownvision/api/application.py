@@ -5,7 +5,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 import ownvision
-from ownvision.api import documentation, errors, files, health, middleware, own, prediction, webhook
+from ownvision.api import documentation, errors, files, health, middleware, own, prediction
 from ownvision.api.limits import Rates
 from ownvision.api.memo import Memo
 from ownvision.api.metrics import Metrics
@@ -41,8 +41,7 @@ _ROUTERS: tuple[APIRouter, ...] = (
     exports.router,
     predictions.router,
     suggestions.router,
-    own.router,
-    webhook.router,
+    *own.ROUTERS,
     health.router,
     files.router,
 )

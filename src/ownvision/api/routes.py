@@ -206,6 +206,11 @@ def training(tag: str) -> APIRouter:
     return make_router(TRAINING, f"{BASE}{TRAINING}", tag=tag)
 
 
+def own() -> APIRouter:
+    """A router of operations of OwnVision's own, which a training key opens."""
+    return make_router(TRAINING, "/api", tag="own", versioned=False)
+
+
 def operation(
     on: APIRouter,
     method: str,

@@ -31,4 +31,4 @@ ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
 
 def on_failed(session: Session, job: Job, reason: str) -> None:
     """Tell the thing a job was about that it has failed."""
-    ON_FAILED[job.kind](session, job.project_id, job.subject, reason)
+    ON_FAILED[job.kind](session, job.project_id or "", job.subject, reason)

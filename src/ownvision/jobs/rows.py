@@ -39,7 +39,7 @@ class Claim:
     kind: str
     lane: str
     account_id: str
-    project_id: str
+    project_id: str  # "": of the whole account
     subject: str
     payload: dict[str, Any] = field(default_factory=dict)
 
@@ -49,7 +49,7 @@ def enqueue(
     *,
     kind: str,
     account_id: str,
-    project_id: str,
+    project_id: str | None,
     subject: str,
     lane: str,
     priority: int = 0,
@@ -120,7 +120,7 @@ def claim(database: Database, lane: str, lease_seconds: float) -> Claim | None:
         job.started = now()
         job.lease_until = now() + timedelta(seconds=lease_seconds)
         return Claim(
-            job.id, job.token, job.kind, job.lane, job.account_id, job.project_id, job.subject, dict(job.payload)
+            job.id, job.token, job.kind, job.lane, job.account_id, job.project_id or "", job.subject, dict(job.payload)
         )
 
 

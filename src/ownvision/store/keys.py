@@ -100,6 +100,19 @@ class KeyStore:
         self._projects[project_id] = (seen, key)
         return key
 
+    def owner_key(self, id: str) -> bytes:
+        """The key of the project or account of this id, 32 bytes: what an object's key begins with.
+
+        Raises:
+            KeyMissing: There is neither, or it can't be unwrapped.
+        """
+        try:
+            return self.project_key(id)
+        except KeyMissing:
+            if not self._account_path(id).exists():
+                raise
+            return self.account_key(id)
+
     def destroy_project(self, project_id: str) -> None:
         """Destroy a project's key; does nothing when it is gone already."""
         self._projects.pop(project_id, None)

@@ -30,6 +30,7 @@ ROWS = "rows"  # a kind without bytes
 LEASE = timedelta(minutes=15)
 AFTERSWEEP = timedelta(days=1)
 _PART = 500
+_RECEIPT = "receipt"  # in a session's info
 
 
 def image_prefix(project_id: str, image_id: str) -> str:
@@ -136,10 +137,20 @@ def make_live(session: Session, prefixes: Sequence[str]) -> None:
             raise OwnVisionError("Conflict", "The upload took too long and its bytes were removed; send it again.")
 
 
+def attribute(session: Session, receipt_id: str) -> None:
+    """From here on this transaction dooms for a receipt: it is signed when all that it doomed is gone."""
+    session.info[_RECEIPT] = receipt_id
+
+
+def _doomed(session: Session) -> dict[str, Any]:
+    values = {"state": DOOMED, "due": now()}
+    return values | ({"receipt": session.info[_RECEIPT]} if _RECEIPT in session.info else {})
+
+
 def doom(session: Session, prefixes: Sequence[str]) -> None:
     """Whatever lies under these prefixes is to go, once the transaction is committed; what is gone is swept again."""
     for part in _parts(prefixes):
-        session.execute(update(Blob).where(Blob.prefix.in_(part)).values(state=DOOMED, due=now()))
+        session.execute(update(Blob).where(Blob.prefix.in_(part)).values(**_doomed(session)))
 
 
 def release(session: Session, prefixes: Sequence[str]) -> None:
@@ -153,14 +164,12 @@ def release(session: Session, prefixes: Sequence[str]) -> None:
 def doom_rows(session: Session, account_id: str, project_id: str) -> None:
     """Note that rows were erased that own no bytes, so that the database's freed pages are rewritten for them too."""
     prefix = f"{project_id}/{ROWS}/{new_id()}/"
-    session.add(Blob(prefix=prefix, kind=ROWS, account_id=account_id, project_id=project_id, state=DOOMED, due=now()))
+    session.add(Blob(prefix=prefix, kind=ROWS, account_id=account_id, project_id=project_id, **_doomed(session)))
 
 
 def doom_project(session: Session, project_id: str) -> None:
     """Doom all that a project holds."""
-    session.execute(
-        update(Blob).where(Blob.project_id == project_id, Blob.state != GONE).values(state=DOOMED, due=now())
-    )
+    session.execute(update(Blob).where(Blob.project_id == project_id, Blob.state != GONE).values(**_doomed(session)))
 
 
 def sweep(

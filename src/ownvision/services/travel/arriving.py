@@ -1,7 +1,7 @@
 """The import job: an archive becomes a project, picture by picture, each checked as an upload is.
 
 Nothing of the archive is believed: it may come from anybody. It is read once, as it comes; what it holds is committed
-by up to 192 images. An attempt that was killed leaves a project that the next one empties before it begins.
+by up to 256 images. An attempt that was killed leaves a project that the next one empties before it begins.
 """
 
 import os
@@ -64,9 +64,8 @@ KIND = "import"
 M = TypeVar("M", bound=BaseModel)
 _REPORT_SECONDS = 0.5
 # Bytes of pictures that wait for a thread, and of one commit: what a slow line brings within the ledger's lease.
-_TOGETHER = (
-    256 * 2**10
-)  # bytes of pictures that one thread takes at once: handing over has its price
+# Those that one thread takes at once: handing over has its price.
+_TOGETHER = 256 * 2**10
 _IN_FLIGHT, _COMMIT = 32 * 2**20, 64 * 2**20
 _ITERATION = re.compile(r"iterations/(\d{1,10})\.json")
 _WHY = {

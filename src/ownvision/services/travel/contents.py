@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 FORMAT: Literal[1] = 1
-PAGE = 192  # images
+PAGE = 256  # images
 SCORED = 256  # scored images of one member
 # Bytes of one member at most.
 PROJECT_BYTES, JSON_BYTES, MODEL_BYTES = 256 * 1024, 16 * 2**20, 256 * 2**20

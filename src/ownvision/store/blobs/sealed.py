@@ -108,8 +108,8 @@ class SealedBlobs:
         self.store.sync()
 
     def _cipher(self, key: str, salt: bytes) -> AESGCM:
-        project_key = self.keys.project_key(key.partition("/")[0])
-        return AESGCM(hmac.digest(project_key, b"object " + salt, "sha256"))
+        owner_key = self.keys.owner_key(key.partition("/")[0])
+        return AESGCM(hmac.digest(owner_key, b"object " + salt, "sha256"))
 
 
 def _offset(number: int) -> int:

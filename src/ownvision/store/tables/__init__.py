@@ -9,12 +9,15 @@ from ownvision.store.tables.job import Job
 from ownvision.store.tables.notification import Notification
 from ownvision.store.tables.prediction import Prediction
 from ownvision.store.tables.project import Project, ProjectExport, Tag
+from ownvision.store.tables.rights import AuditEvent, Backup, LegalHold, Receipt, RetentionRule, Takeout
 from ownvision.store.tables.suggestion import Suggestion
 from ownvision.store.tables.usage import Usage
 
 __all__ = [
     "Account",
     "ApiKey",
+    "AuditEvent",
+    "Backup",
     "Base",
     "Blob",
     "Export",
@@ -24,14 +27,18 @@ __all__ = [
     "Iteration",
     "IterationTag",
     "Job",
+    "LegalHold",
     "Lineage",
     "Notification",
     "Prediction",
     "Project",
     "ProjectExport",
+    "Receipt",
     "Region",
+    "RetentionRule",
     "ScoredImage",
     "Suggestion",
     "Tag",
+    "Takeout",
     "Usage",
 ]

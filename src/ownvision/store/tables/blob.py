@@ -18,13 +18,15 @@ class Blob(Base):
     __table_args__ = (
         Index("ix_blobs_state_due", "state", "due"),
         Index("ix_blobs_project", "project_id", "state"),
+        Index("ix_blobs_receipt", "receipt", "state"),
     )
 
     prefix: Mapped[str] = mapped_column(String(200), primary_key=True)  # ends in "/" or "."
-    kind: Mapped[str]  # image | prediction | iteration | export | rows
+    kind: Mapped[str]  # image | prediction | iteration | export | takeout | rows
     account_id: Mapped[str] = mapped_column(String(36))
     project_id: Mapped[str] = mapped_column(String(36))
     state: Mapped[str] = mapped_column(default="pending")
     # pending: when its lease lapses; doomed: now; gone: until when it is swept again
     due: Mapped[datetime | None]
     created: Mapped[datetime] = mapped_column(default=now)
+    receipt: Mapped[str | None] = mapped_column(String(36))  # of the erasure that doomed it

@@ -37,6 +37,7 @@ class Image(Base):
     uploaded_by: Mapped[str | None] = mapped_column(String(36))  # the key's id
     created: Mapped[datetime] = mapped_column(default=now)
     tagged: Mapped[bool] = mapped_column(default=False)  # in the workspace
+    restricted: Mapped[datetime | None]  # kept, but neither learned from nor suggested for (GDPR, article 18)
     since: Mapped[int]
     until: Mapped[int | None]
 

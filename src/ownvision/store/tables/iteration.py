@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ownvision.store.tables.base import Base, new_id, now
@@ -54,6 +54,8 @@ class Iteration(Base):
     is_default: Mapped[bool] = mapped_column(default=False)  # what v1 and v2 predict with
     notify_email: Mapped[bytes | None] = mapped_column(LargeBinary)  # encrypted; forgotten once the mail is queued
     error: Mapped[str | None]
+    # Performance that another service measured: the iteration has no model here, it is there to be read.
+    origin: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     image_count: Mapped[int] = mapped_column(default=0)
     tagged_count: Mapped[int] = mapped_column(default=0)
 

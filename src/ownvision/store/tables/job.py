@@ -15,7 +15,7 @@ class Job(Base):
     """A durable piece of slow work: queued, running, done, failed or cancelled.
 
     `token` grows with every claim; a worker that holds an older one can't write. `subject` is what the job is
-    about (an iteration, export or project id); at most one open job of a kind exists for a subject.
+    about (an iteration, export, takeout, project or account id); at most one open job of a kind exists for a subject.
     """
 
     __tablename__ = "jobs"
@@ -26,8 +26,9 @@ class Job(Base):
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=new_id)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
-    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
-    kind: Mapped[str]  # train | embed | export | import | erase
+    # NULL: of the whole account, or of a project that is going
+    project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str]  # `jobs.handlers` lists them
     lane: Mapped[str]  # training | quick
     subject: Mapped[str] = mapped_column(String(36))
     priority: Mapped[int] = mapped_column(default=0)  # lower first

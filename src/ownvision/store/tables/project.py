@@ -34,6 +34,8 @@ class Project(Base):
     export_container: Mapped[bytes | None] = mapped_column(LargeBinary)
     notification_queue: Mapped[bytes | None] = mapped_column(LargeBinary)
     webhook: Mapped[bytes | None] = mapped_column(LargeBinary)
+    closed: Mapped[datetime | None]  # deleted: nobody sees it any more, a job removes what it holds
+    erasure_policy: Mapped[str] = mapped_column(default="keep")  # keep | retrain | unpublish | delete
 
 
 class Tag(Base):

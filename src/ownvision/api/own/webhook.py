@@ -1,18 +1,17 @@
-"""A project's webhook, part of OwnVision's own API under ``/api``. Opened by a training key."""
+"""A project's webhook."""
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from ownvision.api.models import Guid, Wire
 from ownvision.api.parameters import ProjectId
-from ownvision.api.routes import Call, TheCall, make_router, operation
-from ownvision.api.versions import TRAINING
+from ownvision.api.routes import Call, TheCall, operation, own
 from ownvision.api.wire import Json, empty
 from ownvision.errors import OwnVisionError
 from ownvision.services import outbound, projects, webhooks
 from ownvision.services.webhooks import Webhook
 
-router = make_router(TRAINING, "/api", tag="own", versioned=False)
+router = own()
 _PATH = "/projects/{projectId}/webhook"
 
 
