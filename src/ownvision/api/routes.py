@@ -20,6 +20,7 @@ from ownvision.api.errors import unknown_path, unsupported_media
 from ownvision.api.memo import Memo
 from ownvision.api.versions import EARLIER_PATHS, LATEST, PREDICTION, TRAINING, VERSIONS, Version
 from ownvision.api.wire import Json, PascalJson, loads
+from ownvision.data_rights.who import Who
 from ownvision.limits import TIERS, Limits, Tier
 from ownvision.services import uris
 from ownvision.services.components import Components
@@ -48,6 +49,11 @@ class Call:
     def account_id(self) -> str:
         """The calling account."""
         return self.caller.account_id
+
+    @property
+    def who(self) -> Who:
+        """The caller, by ids."""
+        return Who(self.account_id, self.caller.key_id, self.request_id)
 
     @property
     def database(self) -> Database:
