@@ -50,6 +50,16 @@ class Objects:
 
 
 @dataclass(frozen=True)
+class Notes:
+    """Kinds of the ledger that own no file: they note what was erased as rows or as a whole."""
+
+    kinds: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"entries of kind {', '.join(f'`{kind}`' for kind in self.kinds)} own no file"
+
+
+@dataclass(frozen=True)
 class Files:
     """Files of the data folder.
 
@@ -112,7 +122,7 @@ class Elsewhere:
         return self.what
 
 
-Place = Rows | Objects | Files | Log | Metric | Memory | Elsewhere
+Place = Rows | Objects | Notes | Files | Log | Metric | Memory | Elsewhere
 
 
 @dataclass(frozen=True)
@@ -470,7 +480,7 @@ BESIDE: tuple[Kind, ...] = (
     ),
     Kind(
         "project tokens",
-        "that a token was given by which the project can be copied, at which revision, until when, and how much it held",
+        "that a token was given by which the project can be copied: at which revision, until when, how much it held",
         (
             rows(
                 "project_exports",
@@ -482,7 +492,7 @@ BESIDE: tuple[Kind, ...] = (
         ("GET /api/projects/{projectId}/tokens",),
         delete=("DELETE /api/projects/{projectId}/tokens/{tokenId}", "DeleteProject"),
         without="a token opens the project: it does not go into an archive",
-        retention="project tokens",
+        retention="tokens",
     ),
     Kind(
         "notification addresses",
@@ -536,7 +546,7 @@ BESIDE: tuple[Kind, ...] = (
         KEPT_WITH_ACCOUNT,
         export="audit.jsonl",
         without="nobody may take one away before its time",
-        retention="audit events",
+        retention="audit",
     ),
     Kind(
         "receipts",
@@ -583,7 +593,10 @@ BESIDE: tuple[Kind, ...] = (
     Kind(
         "backups",
         "that a backup was made, and when; where it lies is not kept. What is in one is what is in the data folder",
-        (rows("backups", "id made", ""), Elsewhere("the folder that the operator names, one for keys and one for the rest")),
+        (
+            rows("backups", "id made", ""),
+            Elsewhere("folders that the operator names: one for keys, one for the rest"),
+        ),
         "receipts say how far back backups reach",
         "the note for ever; of keys only the newest backup is to be kept",
         without="they are the operator's",
@@ -615,7 +628,10 @@ MACHINERY: tuple[Kind, ...] = (
     Kind(
         "ledger of objects",
         "which prefix of the object store belongs to whom, and whether it is to be removed; no content",
-        (rows("blobs", "prefix kind account_id project_id state due created receipt"), Objects("rows", "", "")),
+        (
+            rows("blobs", "prefix kind account_id project_id state due created receipt"),
+            Notes(("rows", "tag", "project", "account")),
+        ),
         "so that nothing is lost and nothing is left",
         "with its object, and a day beyond",
         delete=("DeleteImages", "DeletePrediction", "DeleteIteration", "DeleteProject"),
