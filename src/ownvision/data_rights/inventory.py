@@ -39,11 +39,15 @@ class Objects:
         kind: Of the ledger (`blobs.kind`).
         name: Of the file below its prefix; ``*`` stands for anything.
         path: Where it lies, for a person.
+        sized: The table whose column `size` says how large each is before it is sealed; "": each file is looked at.
+        alike: Whether all files of one name are equally large.
     """
 
     kind: str
     name: str
     path: str
+    sized: str = ""
+    alike: bool = False
 
     def __str__(self) -> str:
         return f"`objects/{self.path}`, sealed"
@@ -254,7 +258,7 @@ ORIGINAL: tuple[Kind, ...] = (
         "size, format, and in which revisions it was there",
         (
             rows("images", "seq id project_id sha256 width height size format created tagged since until"),
-            Objects("image", "original", "PROJECT/images/…/ID.original"),
+            Objects("image", "original", "PROJECT/images/…/ID.original", sized="images"),
         ),
         "to train on, and to look at",
         KEPT_WITH_IMAGE,
@@ -289,7 +293,7 @@ BESIDE: tuple[Kind, ...] = (
                 "id project_id iteration_id domain_id application created uncertainty predictions sha256 width height "
                 "size format",
             ),
-            Objects("prediction", "original", "PROJECT/predictions/…/ID.original"),
+            Objects("prediction", "original", "PROJECT/predictions/…/ID.original", sized="predictions"),
         ),
         "to look at what the model gets wrong, and to train on it; nothing is stored by the `nostore` operations",
         "or until it becomes a training image; until the iteration or project goes",
@@ -376,7 +380,7 @@ BESIDE: tuple[Kind, ...] = (
     Kind(
         "embeddings",
         "features of an image, float16; they can identify a person, so they are encrypted like it",
-        (Objects("image", "embedding-*", "PROJECT/images/…/ID.embedding-…"),),
+        (Objects("image", "embedding-*", "PROJECT/images/…/ID.embedding-…", alike=True),),
         "to train in seconds, and to find images that look alike; made soon after upload, or at training",
         KEPT_WITH_IMAGE,
         delete=("DeleteImages", "DeleteIteration", "DeleteProject"),

@@ -162,7 +162,7 @@ def _keep_house(worker: _Worker) -> bool:
 
 
 def _retain(worker: _Worker) -> bool:
-    """One step of retention, whose rounds begin every hour and when a rule or hold has changed; whether more follows."""
+    """One step of retention: a round begins every hour, and when a rule or hold has changed; says if more follows."""
     database, settings = worker.database, worker.settings
     if worker.expiring is None:
         with database.read() as session:

@@ -2,11 +2,14 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import images, jobs, travel, webhook
+from ownvision.api.own import account, holds, images, jobs, retention, travel, webhook
 
 ROUTERS: tuple[APIRouter, ...] = (
+    account.router,
+    holds.router,
     images.router,
     jobs.router,
+    retention.router,
     travel.router,
     webhook.router,
 )
