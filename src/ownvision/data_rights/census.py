@@ -48,7 +48,7 @@ class Held:
 
     def until(self) -> str:
         """For how long it is kept, in words."""
-        return self.kind.kept if self.kept is None else f"{self.kept.days} days, {self.kind.kept}"
+        return self.kind.kept if self.kept is None else f"{self.kept.days} days {self.kind.kept}"
 
     def shape(self) -> dict[str, Any]:
         """As JSON shows it, but for `oldest`, which is a moment."""
