@@ -68,7 +68,7 @@ class Files:
     """Files of the data folder.
 
     Attributes:
-        pattern: Its path; ``{project}`` and ``{account}`` stand for an id, ``*`` for anything.
+        pattern: Its path, "" where it has no name; ``{project}`` and ``{account}`` stand for an id, ``*`` for anything.
         sealed: Whether what it holds is encrypted.
         nameless: It has no name while it is there: nobody else can open it, and it goes with its process.
     """
@@ -79,7 +79,7 @@ class Files:
 
     def __str__(self) -> str:
         if self.nameless:
-            return f"a nameless file in the data folder's `{self.pattern}`"
+            return "a nameless file in the data folder"
         return f"`{self.pattern}`{', sealed' if self.sealed else ''}"
 
 
@@ -144,6 +144,7 @@ class Kind:
         delete: What removes it: operations by name, ``DELETE /api/…``, commands.
         without: Why it can't be seen, taken out or deleted on its own.
         retention: The kind's name in `retention.TERMS`.
+        setting: The setting that says for how long, where no rule can.
         original: Whether the original's table of data had it.
     """
 
@@ -157,6 +158,7 @@ class Kind:
     delete: tuple[str, ...] = ()
     without: str = ""
     retention: str | None = None
+    setting: str = ""
     original: bool = False
 
 
@@ -531,6 +533,7 @@ BESIDE: tuple[Kind, ...] = (
                 "takeouts",
                 "id account_id project_id selection status error size sha256 counts created expires",
             ),
+            Objects("takeout", "archive.zip", "PROJECT or ACCOUNT/takeouts/ID/archive.zip"),
         ),
         "to be fetched",
         "or until it is deleted, or what it was made of goes",
@@ -659,7 +662,7 @@ MACHINERY: tuple[Kind, ...] = (
     Kind(
         "scratch of the database",
         "a copy of the database while it is rewritten after an erasure",
-        (Files("etilqs_*"), Files(".", nameless=True)),
+        (Files("etilqs_*"), Files("", nameless=True)),
         "SQLite rewrites a database by copying it",
         "for the seconds it takes; SQLite takes its name away when it makes it",
         without="it goes with its process",
@@ -667,7 +670,7 @@ MACHINERY: tuple[Kind, ...] = (
     Kind(
         "spooled uploads",
         "parts of a request beyond 8 MiB",
-        (Files(".", nameless=True),),
+        (Files("", nameless=True),),
         "so that a large batch does not lie in memory",
         "until the request ends",
         without="it goes with its request, also after a crash",
@@ -703,7 +706,7 @@ MACHINERY: tuple[Kind, ...] = (
         (
             Log("requests", ("time", "request", "method", "route", "status", "ms")),
             Log("the service", ("time", "level", "logger", "message", "error")),
-            Log("the worker", ("level", "name", "message")),
+            Log("the worker", ("levelname", "name", "message")),
         ),
         "to find out what went wrong",
         "the service writes them to its error stream and keeps none: how long is what its operator sets",
@@ -735,7 +738,7 @@ MACHINERY: tuple[Kind, ...] = (
             Memory("store.ledger._ImageIds", "beginnings of the latest image ids"),
             Memory("services.uris._rounded_up", "hours at which addresses end"),
             Memory("services.outbound._tls", "certificates of authorities"),
-            Memory("services.frozen.Frozen.labels", "the tags of a training set, in the training's process"),
+            Memory("services.frozen.Frozen", "the tags of a training set, in the training's process"),
             Memory("learning.propose._proposer", "a backbone"),
             Memory("learning.propose._interpolation", "weights of an interpolation"),
             Memory("api.wire._capital", "names of the API's fields"),
@@ -745,6 +748,15 @@ MACHINERY: tuple[Kind, ...] = (
         "to answer fast",
         "until the process ends; none of it is written anywhere",
         without="it is gone when the service stops",
+    ),
+    Kind(
+        "signed addresses",
+        "an address that opens a picture, an export or a takeout without a key until it ends; nothing is stored of it",
+        (Elsewhere("wherever whoever was given it keeps it"),),
+        "so that a browser can show a picture",
+        "as many hours as it works, rounded up",
+        without="it opens nothing any more once the picture is erased",
+        setting="uri_hours",
     ),
     Kind(
         "settings",

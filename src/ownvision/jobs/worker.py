@@ -36,6 +36,7 @@ log = logging.getLogger("ownvision.jobs")
 POLL_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 2.0
 RETENTION_SECONDS = 3_600.0
+LOG_FORMAT = "%(levelname)s %(name)s %(message)s"
 # Prefixes removed in one go: about 20 ms, so that a large erasure doesn't keep a training waiting.
 _SWEPT = 200
 
@@ -216,7 +217,7 @@ def main() -> None:
     """Entry of the process: ``python -m ownvision.jobs.worker``."""
     die_with_parent()
     os.setpgid(0, 0)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
