@@ -44,7 +44,7 @@ class Found:
     ledger_kinds: set[str] = field(default_factory=set)
     objects: set[tuple[str, str]] = field(default_factory=set)  # kind of the ledger, name below the prefix
     files: set[str] = field(default_factory=set)  # of the data folder, but for objects
-    temporary: set[str] = field(default_factory=set)
+    elsewhere: set[str] = field(default_factory=set)  # below the folders for temporary files, caches, the home
     settings: set[str] = field(default_factory=set)
     log_fields: set[tuple[str, str]] = field(default_factory=set)
     metrics: set[tuple[str, str]] = field(default_factory=set)
@@ -85,7 +85,7 @@ def unnamed(found: Found, kinds: tuple[Kind, ...] = KINDS) -> list[str]:
             for name in sorted(found.files)
             if not [pattern for pattern in patterns if fnmatchcase(name, pattern)]
         ),
-        *(f"temporary file {name}" for name in sorted(found.temporary)),
+        *(f"file elsewhere {name}" for name in sorted(found.elsewhere)),
         *(
             f"metric {name} {label}".rstrip()
             for name, label in sorted(found.metrics)
@@ -203,9 +203,12 @@ class Lived:
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
     folder = tmp_path_factory.mktemp("life")
-    temporary = folder / "temporary"
-    temporary.mkdir()
-    with running_service(folder / "data", {"TMPDIR": str(temporary), "OWNVISION_MIN_FREE_BYTES": "0"}) as service:
+    elsewhere = folder / "elsewhere"
+    places = {name: elsewhere / name.lower() for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
+    for place in places.values():
+        place.mkdir(parents=True)
+    environment = {name: str(place) for name, place in places.items()} | {"OWNVISION_MIN_FREE_BYTES": "0"}
+    with running_service(folder / "data", environment) as service:
         seen: set[tuple[str, str]] = set()
         life.live(service, lambda: seen.update(objects(service.data)))
         left = {name for name in life.files(service.data) if not name.startswith("objects/")}
@@ -215,7 +218,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
         set(LEDGER_KINDS),
         seen,
         left | files_in_source(),
-        life.files(temporary),
+        life.files(elsewhere),
         settings(),
         log_fields(),
         metrics(),
@@ -281,7 +284,7 @@ def test_the_map_names_every_table_and_column_of_the_code() -> None:
         ({"files": {"cache/1.jpg"}}, "file cache/1.jpg"),
         ({"files": {"keys/old.key"}}, "file keys/old.key"),
         ({"files": {"notes.txt"}}, "file notes.txt"),
-        ({"temporary": {"spool.1"}}, "temporary file spool.1"),
+        ({"elsewhere": {"tmpdir/spool.1"}}, "file elsewhere tmpdir/spool.1"),
         ({"settings": {"face_days"}}, "setting face_days"),
         ({"log_fields": {("requests", "address")}}, "log field ('requests', 'address')"),
         ({"metrics": {("ownvision_requests", "account")}}, "metric ownvision_requests account"),

@@ -767,8 +767,9 @@ MACHINERY: tuple[Kind, ...] = (
         without="they are the operator's; none is written to the data folder",
     ),
     Kind(
-        "the system's temporary folder",
-        "nothing: whatever is spooled lies in the data folder, where an erasure can see it",
+        "temporary and home folders",
+        "nothing: whatever is spooled lies in the data folder, where an erasure can see it; what onnxruntime would keep "
+        "there, and send to its maker, is switched off",
         (Elsewhere("nowhere"),),
         "named here because it is often forgotten",
         "–",
