@@ -70,7 +70,7 @@ class _Life:
             tag = self.call("POST", f"{project}/tags", params={"name": tag_name})["id"]
             files = {f"{tag_name} {seed}.png": _png(colour, seed) for seed in range(6)}
             self.call("POST", f"{project}/images", params={"tagIds": tag}, files=files)
-        self.call("POST", f"{project}/images", files={"untagged.png": _png(0, 99, side=1_200)})
+        self.call("POST", f"{project}/images", files={"untagged.png": _png(0, 99, width=1_700, height=100)})
 
     def train(self, project: str) -> str:
         iteration: str = self.call("POST", f"{project}/train")["id"]
@@ -83,7 +83,7 @@ class _Life:
         self.call("POST", f"{of_iteration}/export", params={"platform": "ONNX"})
         _until(lambda: self.call("GET", f"{of_iteration}/export")[0]["status"] == "Done")
         predict = f"/customvision/v3.0/prediction/{project}/classify/iterations/trees/image"
-        self.call("POST", predict, files={"seen.png": _png(1, 77, side=1_200)})
+        self.call("POST", predict, files={"seen.png": _png(1, 77, width=1_700, height=100)})
         stored = self.call("POST", f"{project}/predictions/query", json={"orderBy": "Newest"})["results"]
         untagged = self.call("GET", f"{project}/images/untagged")
         for picture in (*stored, *untagged):
@@ -99,8 +99,8 @@ class _Life:
         self.call("DELETE", f"/api/projects/{project}/holds/{hold}", 204)
 
 
-def _png(colour: int, seed: int, side: int = 48) -> bytes:
-    noise = np.random.default_rng(100 * colour + seed).integers(0, 60, (side, side, 3))
+def _png(colour: int, seed: int, width: int = 48, height: int = 48) -> bytes:
+    noise = np.random.default_rng(100 * colour + seed).integers(0, 60, (height, width, 3))
     noise[..., colour] += 150
     buffer = io.BytesIO()
     Pillow.fromarray(noise.astype(np.uint8)).save(buffer, "PNG", compress_level=1)
