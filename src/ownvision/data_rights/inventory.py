@@ -768,8 +768,8 @@ MACHINERY: tuple[Kind, ...] = (
     ),
     Kind(
         "temporary and home folders",
-        "nothing: whatever is spooled lies in the data folder, where an erasure can see it; what onnxruntime would keep "
-        "there, and send to its maker, is switched off",
+        "nothing: whatever is spooled lies in the data folder, where an erasure can see it; what onnxruntime would "
+        "keep there, and send to its maker, is switched off",
         (Elsewhere("nowhere"),),
         "named here because it is often forgotten",
         "–",
