@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from ownvision.data_rights.formats import Entry, Picture, coco, table, voc, yolo
+from ownvision.data_rights.formats import Entry, Picture, coco, linking, table, voc, yolo
 
 
 def write(pictures: Callable[[], Iterable[Picture]], tags: Sequence[str], detection: bool) -> Iterator[Entry]:
@@ -15,3 +15,4 @@ def write(pictures: Callable[[], Iterable[Picture]], tags: Sequence[str], detect
     """
     for module in (coco, voc, yolo, table):
         yield from module.write(pictures(), tags, detection)
+    yield linking.script()
