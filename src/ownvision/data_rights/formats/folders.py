@@ -9,7 +9,7 @@ from ownvision.data_rights.formats.text import chunks
 
 
 def write(pictures: Iterable[Picture], tags: Sequence[str], detection: bool) -> Iterator[Entry]:
-    """``yolo/``: ``data.yaml`` and which picture belongs in which folder: ``train/<tag>`` or, without one, ``untagged``.
+    """``yolo/``: ``data.yaml`` and which picture belongs in which folder: ``train/<tag>``, or ``untagged`` without one.
 
     A picture with several tags belongs in several folders.
     """

@@ -1,4 +1,4 @@
-"""Tables: CSV, a row per tag or box, and JSON-Lines, a picture per line. Boxes are relative, as OwnVision keeps them."""
+"""Tables: CSV, a row per tag or box, and JSON-Lines, a picture per line; boxes relative, as OwnVision keeps them."""
 
 import csv
 import io

@@ -43,7 +43,7 @@ def write(pictures: Iterable[Picture], tags: Sequence[str], detection: bool) -> 
 
 
 def _rows(seen: Spool) -> Iterator[tuple[str, str, list[int]]]:
-    return (tuple(json.loads(row)) for row in seen.lines())  # type: ignore[return-value, misc]
+    return (tuple(json.loads(row)) for row in seen.lines())
 
 
 def _list(seen: Spool, number: int, whole: bool) -> Iterator[str]:
