@@ -14,9 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from ownvision.errors import OwnVisionError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 ENTRIES = 1_000_000  # files in a data set
 UNPACKED_BYTES = 2**40
@@ -32,13 +35,11 @@ _JUNK_NAMES = {".ds_store", "thumbs.db", "desktop.ini"}
 
 
 class Files(Protocol):
-    """The files of a data set.
+    """The files of a data set."""
 
-    Attributes:
-        names: Their paths, sorted; relative, with "/".
-    """
-
-    names: Sequence[str]
+    @property
+    def names(self) -> Sequence[str]:
+        """Their paths, sorted; relative, with "/"."""
 
     def open(self, name: str) -> IO[bytes]:
         """A file for reading; raises OwnVisionError when it is damaged, also while it is read."""
@@ -152,7 +153,7 @@ class _Zip:
 
     def open(self, name: str) -> IO[bytes]:
         try:
-            return _Whole(name, self.archive.open(self.entries[name]))
+            return io.BufferedReader(_Whole(name, self.archive.open(self.entries[name])))
         except _DAMAGED:
             raise _damaged(name) from None
 
@@ -188,12 +189,10 @@ class _Whole(io.RawIOBase):
         except _DAMAGED:
             raise _damaged(self._name) from None
 
-    def readall(self) -> bytes:
-        return self.read()
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        view = memoryview(buffer)
+        data = self.read(len(view))
+        view[: len(data)] = data
         return len(data)
 
     def close(self) -> None:
@@ -215,9 +214,10 @@ def _check_directory(stream: IO[bytes], name: str) -> None:
     if place < 0 or len(tail) < place + 22:
         raise refused("The file", name, "is no zip file, or lacks its end")
     count, length = struct.unpack_from("<HI", tail, place + 10)
-    wide = tail.rfind(b"PK\x06\x06", 0, place)
-    if wide >= 0 and len(tail) >= wide + 48:
-        count, length = struct.unpack_from("<QQ", tail, wide + 32)
+    wide = place - 76  # where the end of a large archive stands, behind it 20 bytes that say so
+    if wide >= 0 and tail[wide : wide + 4] == b"PK\x06\x06":
+        wide_count, wide_length = struct.unpack_from("<QQ", tail, wide + 32)
+        count, length = max(count, wide_count), max(length, wide_length)
     if count > ENTRIES or length > _DIRECTORY_BYTES:
         raise refused("The zip file", name, f"names more than {ENTRIES:,} files")
     stream.seek(0)

@@ -15,7 +15,7 @@ def write(pictures: Callable[[], Iterable[Picture]], tags: Sequence[str], detect
         detection: Whether tags belong to boxes.
 
     Yields:
-        Paths below ``annotations/`` with their bytes in chunks; a file's are to be used up before the next is asked for.
+        Paths below ``annotations/`` with their bytes in chunks, to be used up before the next is asked for.
     """
     known = frozenset(tags)
     for module in (coco, voc, yolo, table):
