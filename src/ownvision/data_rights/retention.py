@@ -20,7 +20,7 @@ from ownvision.errors import OwnVisionError
 from ownvision.jobs import rows as jobs
 from ownvision.services import predictions
 from ownvision.settings import Settings
-from ownvision.store import ledger
+from ownvision.store import ledger, tally
 from ownvision.store.database import Database
 from ownvision.store.tables import (
     Account,
@@ -55,10 +55,12 @@ class Term:
         since: The moment from which the days count; its table is what holds the rows.
         beyond: Days beyond the setting's.
         only: Which rows may go at all.
+        tally: What receipts call it (`store.tally.KINDS`).
     """
 
     setting: str
     since: Moment
+    tally: str
     beyond: int = 0
     only: tuple[ColumnElement[bool], ...] = ()
 
@@ -73,13 +75,13 @@ class Term:
 
 
 TERMS: dict[str, Term] = {
-    "predictions": Term("prediction_days", Prediction.created),
-    "suggestions": Term("suggestion_days", Suggestion.created),
-    "takeouts": Term("takeout_days", Takeout.created),
+    "predictions": Term("prediction_days", Prediction.created, "predictions"),
+    "suggestions": Term("suggestion_days", Suggestion.created, "suggestions"),
+    "takeouts": Term("takeout_days", Takeout.created, "takeouts"),
     # A week after it expired, so that the list still explains a token that was refused.
-    "tokens": Term("project_token_days", ProjectExport.created, beyond=7),
-    "audit": Term("audit_days", AuditEvent.at),
-    "jobs": Term("job_days", Job.finished, only=(Job.state.in_((jobs.DONE, jobs.FAILED, jobs.CANCELLED)),)),
+    "tokens": Term("project_token_days", ProjectExport.created, "projectTokens", beyond=7),
+    "audit": Term("audit_days", AuditEvent.at, "auditEvents"),
+    "jobs": Term("job_days", Job.finished, "jobs", only=(Job.state.in_((jobs.DONE, jobs.FAILED, jobs.CANCELLED)),)),
 }
 
 
@@ -216,10 +218,10 @@ def _expire(
         log.info("%s of %s are over but stay: legal hold %s", kind, project_id or account_id, hold.id)
         return 0
     if keys:
-        ids = {} if kind not in _NAMED else {kind: [str(key) for (key,) in keys]}
+        ids = {term.tally: [str(key) for (key,) in keys]} if kind in _NAMED else {}
         receipt = receipts.begin(session, account_id, OPERATION, None, ids)
         _REMOVE.get(kind, _remove_rows)(session, term, account_id, project_id or account_id, keys)
-        receipts.count(receipt, kind, len(keys))
+        receipts.record(session, receipt)
     return len(keys)
 
 
@@ -228,6 +230,7 @@ Keys = Sequence[tuple[Any, ...]]
 
 def _remove_rows(session: Session, term: Term, account_id: str, owner_id: str, keys: Keys) -> None:
     session.execute(delete(term.table).where(tuple_(*term.table.primary_key.columns).in_(keys)))
+    tally.count(session, term.tally, len(keys))
     ledger.doom_rows(session, account_id, owner_id)
 
 

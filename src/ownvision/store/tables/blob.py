@@ -24,7 +24,7 @@ class _Kind(TypeDecorator[str]):
 
 
 class Blob(Base):
-    """A key prefix and what becomes of it: pending, live, doomed, gone.
+    """A key prefix and what becomes of it: pending, live, doomed, counted (in its receipt), gone.
 
     The row is committed alone before the first byte is written. No foreign keys: it outlives what it was for.
     """
@@ -41,7 +41,7 @@ class Blob(Base):
     account_id: Mapped[str] = mapped_column(String(36))
     project_id: Mapped[str] = mapped_column(String(36))
     state: Mapped[str] = mapped_column(default="pending")
-    # pending: when its lease lapses; doomed: now; gone: until when it is swept again
+    # pending: when its lease lapses; doomed: now, NULL while a job empties it; gone: until when it is swept again
     due: Mapped[datetime | None]
     created: Mapped[datetime] = mapped_column(default=now)
     receipt: Mapped[str | None] = mapped_column(String(36))  # of the erasure that doomed it
