@@ -136,7 +136,7 @@ def _seen(table: type[Image] | type[ImageTag]) -> ColumnElement[bool]:
     return and_(table.since <= Iteration.revision, or_(table.until.is_(None), table.until > Iteration.revision))
 
 
-def _pairs(mine: ColumnElement[bool], image_ids: Sequence[str]) -> Select[tuple[str, str]]:
+def _pairs(mine: ColumnElement[bool], image_ids: Sequence[str]) -> Select[str, str]:
     """(iteration, image) where the iteration's revision has the image with a tag that the iteration was trained on."""
     return (
         select(Iteration.id, Image.id)
@@ -149,14 +149,12 @@ def _pairs(mine: ColumnElement[bool], image_ids: Sequence[str]) -> Select[tuple[
     )
 
 
-def _learned_counts(mine: ColumnElement[bool], image_ids: Sequence[str]) -> Select[tuple[str, int]]:
+def _learned_counts(mine: ColumnElement[bool], image_ids: Sequence[str]) -> Select[str, int]:
     pairs = _pairs(mine, image_ids).subquery()
     return select(pairs.c[0], func.count()).group_by(pairs.c[0])
 
 
-def _take_off_left_out(
-    session: Session, mine: ColumnElement[bool], ids: set[str], learned: defaultdict[str, int]
-) -> None:
+def _take_off_left_out(session: Session, mine: ColumnElement[bool], ids: set[str], learned: dict[str, int]) -> None:
     """Images that an iteration saw without learning from them; there are few."""
     left_out = {
         row.id: ids & set(row.left_out)
@@ -181,7 +179,7 @@ def _described(session: Session, learned: dict[str, int], unlearned: dict[str, i
     return sorted(described.values(), key=lambda one: (one.iteration.project_id, -one.iteration.number))
 
 
-def _there(iteration: Iteration) -> Select[tuple[str]]:
+def _there(iteration: Iteration) -> Select[str]:
     trained = select(IterationTag.tag_id).where(
         IterationTag.iteration_id == iteration.id, IterationTag.position.is_not(None)
     )
@@ -198,7 +196,7 @@ def _there(iteration: Iteration) -> Select[tuple[str]]:
     return there.where(Image.id.not_in(iteration.left_out)) if iteration.left_out else there
 
 
-def _erased(iteration: Iteration) -> Select[tuple[Lineage]]:
+def _erased(iteration: Iteration) -> Select[Lineage]:
     return select(Lineage).where(Lineage.iteration_id == iteration.id).order_by(Lineage.image_id)
 
 

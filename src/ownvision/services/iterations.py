@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from ownvision.errors import OwnVisionError
 from ownvision.jobs import rows
 from ownvision.limits import Limits
-from ownvision.services import coverage, projects
+from ownvision.services import coverage, outputs, projects
 from ownvision.store import ledger
 from ownvision.store.tables import Account, Export, Iteration, IterationTag, Prediction, Project
 from ownvision.store.tables.base import now
@@ -135,14 +135,15 @@ def delete(session: Session, project: Project, iteration_id: str) -> None:
             "BadRequestIterationIsPublished",
             f"Iteration is already published as: {iteration.publish_name}. Unpublish it before deleting it.",
         )
-    exports = list(session.scalars(select(Export.id).where(Export.iteration_id == iteration.id)))
+    exports = list(session.scalars(select(Export).where(Export.iteration_id == iteration.id)))
     predictions = list(session.scalars(select(Prediction.id).where(Prediction.iteration_id == iteration.id)))
-    rows.cancel(session, [iteration.id, *exports])
+    rows.cancel(session, [iteration.id, *(export.id for export in exports)])
+    outputs.release(session, project.id, [iteration.id, *(export.id for export in exports)])
     ledger.doom(
         session,
         [
-            ledger.iteration_prefix(project.id, iteration.id),
-            *(ledger.export_prefix(project.id, export_id) for export_id in exports),
+            ledger.iteration_prefix(project.id, iteration.model_id),
+            *(ledger.export_prefix(project.id, export.archive_id) for export in exports),
             *(ledger.prediction_prefix(project.id, prediction_id) for prediction_id in predictions),
         ],
     )

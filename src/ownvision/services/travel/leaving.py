@@ -278,7 +278,7 @@ class _Leaving:
 
     def _iteration(self, row: Iteration, numbers: dict[str, int]) -> Iterator[bytes]:
         try:
-            model = self.components.blobs.read(ledger.iteration_prefix(row.project_id, row.id) + MODEL)
+            model = self.components.blobs.read(ledger.iteration_prefix(row.project_id, row.model_id) + MODEL)
         except _ABSENT:
             return
         with self.components.database.read() as session:
