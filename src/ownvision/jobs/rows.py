@@ -19,7 +19,7 @@ TRAINING, QUICK = "training", "quick"
 LANES = (TRAINING, QUICK)
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 MAX_ATTEMPTS = 3
-_CALLED = {"train": "training", "embed": "embedding", "export": "export", "import": "import"}
+_CALLED = {"train": "training", "embed": "embedding", "export": "export", "import": "import", "refit": "training"}
 
 
 class Stale(Exception):

@@ -46,7 +46,8 @@ def _forget(session: Session, iteration: Iteration, images: dict[int, str], rece
     if iteration.status == "Completed":
         learned -= set(iteration.left_out)
         iteration.erased_count += len(learned)
-        iteration.unlearning = iteration.unlearning if not learned else "kept"
+        if learned and iteration.unlearning != "pending":
+            iteration.unlearning = "kept"
         if iteration.left_out:
             iteration.left_out = [image_id for image_id in iteration.left_out if image_id not in images.values()]
     session.add_all(Lineage(iteration_id=iteration.id, image_id=image_id, receipt=receipt) for image_id in learned)

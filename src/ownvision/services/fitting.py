@@ -75,13 +75,14 @@ def run(components: Components, claim: rows.Claim) -> None:
             return
 
 
-def fit(components: Components, claim: rows.Claim, status: str) -> Trained:
+def fit(components: Components, claim: rows.Claim, status: str, least: int = 0) -> Trained:
     """Learn what an iteration is to know, from the images that are there and may be used.
 
     Args:
         components: Where they are.
         claim: Of the job; its subject is the iteration.
         status: What the iteration's must be, else nobody waits for it any more.
+        least: How many images each tag must have.
 
     Raises:
         Stale: The job is no longer this worker's.
@@ -98,6 +99,11 @@ def fit(components: Components, claim: rows.Claim, status: str) -> Trained:
             frozen = freeze(session, iteration)
         if not frozen.images:
             raise OwnVisionError("BadRequestTrainingValidationFailed", "Not enough images for training: none is left.")
+        if frozen.labels.sum(axis=0).min() < least:
+            raise OwnVisionError(
+                "BadRequestTrainingValidationFailed",
+                f"Not enough images for training: a tag has fewer than the {least} that each needs.",
+            )
         learn = _classifier if DOMAINS[iteration.domain_id].type == CLASSIFICATION else _detector
         try:
             model, scored = learn(components, claim, iteration, frozen, report)

@@ -225,6 +225,12 @@ def published(session: Session, project: Project, name: str) -> Iteration:
     return iteration
 
 
+def withdraw(session: Session, iteration: Iteration) -> None:
+    """Let the prediction API answer with an iteration no more, neither by a name nor by default."""
+    iteration.is_default = False
+    _withdraw(session, iteration)
+
+
 def _withdraw(session: Session, iteration: Iteration) -> None:
     iteration.publish_name = iteration.publish_resource_id = None
     iteration.last_modified = now()

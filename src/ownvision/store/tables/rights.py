@@ -31,6 +31,9 @@ class Receipt(Base):
     signed: Mapped[datetime | None]
     statement: Mapped[str | None]  # the canonical JSON that was signed
     signature: Mapped[str | None]  # Ed25519, base64
+    # Models that had learned from what was erased: [{"iterationId", "projectId", "images", "published", "exports",
+    # "outcome"}] (`data_rights.policies`)
+    learned: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
 
 
 class Takeout(Base):

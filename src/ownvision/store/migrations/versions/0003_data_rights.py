@@ -49,6 +49,7 @@ def upgrade() -> None:
         sa.Column("signed", _MOMENT, nullable=True),
         sa.Column("statement", sa.String(), nullable=True),
         sa.Column("signature", sa.String(), nullable=True),
+        sa.Column("learned", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_receipts")),
         sa.UniqueConstraint("account_id", "number", name=op.f("uq_receipts_account_id_number")),
     )
