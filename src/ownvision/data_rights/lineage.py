@@ -5,7 +5,7 @@ restricted when it was fitted. Of an image that was erased since, the random id 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -36,14 +36,10 @@ class Entry:
 
     def shape(self) -> dict[str, Any]:
         """As the API and the commands show it."""
-        moment = self.unlearned
-        return {
-            "imageId": self.image_id,
-            "receipt": self.receipt,
-            "unlearned": None
-            if moment is None
-            else f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z",
-        }
+        unlearned = None
+        if self.unlearned is not None:
+            unlearned = f"{self.unlearned.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+        return {"imageId": self.image_id, "receipt": self.receipt, "unlearned": unlearned}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from ownvision.data_rights import lineage
 from ownvision.errors import OwnVisionError
 from ownvision.jobs import rows
-from ownvision.services import iterations, outputs
+from ownvision.services import iterations
 from ownvision.store import ledger
 from ownvision.store.tables import Blob, Export, Iteration, IterationTag, Job, Lineage, Project, Receipt
 
@@ -71,7 +71,7 @@ def refit(session: Session, project: Project, iteration_id: str) -> Job:
     if not _fittable(session, iteration):
         raise OwnVisionError(
             "BadRequestTrainingValidationFailed",
-            f"Not enough images for training: a tag that {iteration.name} knows has none left, or it has no model here.",
+            f"Not enough images for training: a tag of {iteration.name} has none left, or its model is not here.",
         )
     return _queue(session, project, iteration)
 

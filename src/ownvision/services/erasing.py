@@ -20,7 +20,7 @@ def erase_everywhere(session: Session, project: Project, chosen: ColumnElement[b
     images = session.execute(select(Image.seq, Image.id, Image.since, Image.until).where(chosen)).all()
     if not images:
         return []
-    receipt = new_id()
+    receipt = ledger.receipt_of(session) or new_id()
     for iteration in session.scalars(select(Iteration).where(Iteration.project_id == project.id)):
         seen = [
             (seq, image_id)

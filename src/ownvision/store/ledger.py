@@ -142,6 +142,11 @@ def attribute(session: Session, receipt_id: str) -> None:
     session.info[_RECEIPT] = receipt_id
 
 
+def receipt_of(session: Session) -> str | None:
+    """The receipt that this transaction erases for."""
+    return session.info.get(_RECEIPT)
+
+
 def _doomed(session: Session) -> dict[str, Any]:
     values = {"state": DOOMED, "due": now()}
     return values | ({"receipt": session.info[_RECEIPT]} if _RECEIPT in session.info else {})
