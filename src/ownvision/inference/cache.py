@@ -56,6 +56,11 @@ class ModelCache:
             mine.set_exception(error)
         return mine.result()
 
+    def loaded(self) -> dict[str, str]:
+        """Whose models are loaded, or being loaded, and which version of each."""
+        with self._lock:
+            return {key: version for key, (version, _) in self._models.items()}
+
     def evict(self, key: str) -> None:
         """Forget a model: its iteration is gone."""
         with self._lock:

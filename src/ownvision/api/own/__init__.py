@@ -2,12 +2,15 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import images, jobs, lineage, travel, webhook
+from ownvision.api.own import erasure, images, jobs, lineage, receipts, travel, webhook
 
 ROUTERS: tuple[APIRouter, ...] = (
+    erasure.router,
     images.router,
     jobs.router,
     lineage.router,
+    receipts.public,
+    receipts.router,
     travel.router,
     webhook.router,
 )
