@@ -4,20 +4,20 @@ from collections.abc import Sequence
 
 from sqlalchemy import select, update
 
-from ownvision.data_rights import policies, receipts
-from ownvision.services import images, projects
+from ownvision.data_rights import erasure, policies
+from ownvision.data_rights.who import OPERATOR, Who
+from ownvision.services import projects
 from ownvision.services.components import Components
 from ownvision.store.tables import Iteration, Job, Project, Receipt
 from tests.services import trained as t
 
 
 def erase(house: Components, project: Project, image_ids: Sequence[str], *, everywhere: bool = True) -> Receipt:
-    """Erase images, and carry out the project's policy."""
+    """Erase images, by the operator."""
+    who = Who(project.account_id, OPERATOR)
     with house.database.write() as session:
-        locked = projects.lock(session, project.account_id, project.id)
-        receipt = receipts.begin(session, project.account_id, "DeleteImages", None, {"images": image_ids})
-        images.delete_images(session, locked, image_ids, all_iterations=everywhere)
-        policies.apply(session, locked, receipt)
+        receipt = erasure.erase_images(session, who, project.id, image_ids, all_iterations=everywhere)
+    erasure.after_commit(house, receipt)
     return receipt
 
 

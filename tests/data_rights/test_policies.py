@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from ownvision.data_rights import lineage, policies
+from ownvision.data_rights import lineage, policies, receipts
 from ownvision.errors import OwnVisionError
 from ownvision.jobs import handlers, rows, runner
 from ownvision.services import exports, iterations, outputs, performance, predictions, projects
@@ -15,7 +15,7 @@ from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL
 from ownvision.store import ledger
 from ownvision.store.blobs.sealed import SealedBlobs
-from ownvision.store.tables import AuditEvent, Blob, Export, Image, Iteration, Job, Project, Receipt, ScoredImage
+from ownvision.store.tables import AuditEvent, Export, Image, Iteration, Job, LegalHold, Project, Receipt, ScoredImage
 from ownvision.store.tables.base import now
 from tests.data_rights import erasing as e
 from tests.services import trained as t
@@ -204,20 +204,68 @@ def _figures(session: Any, project: Project, iteration: Iteration) -> dict[str, 
     return performance.of_iteration(session, project, iteration.id)
 
 
-def test_receipts_wait_for_the_old_model_to_go(house: Components) -> None:
+def settled(house: Components) -> set[str]:
+    """Receipts of which nothing is left, once the sweeper has been there."""
+    t.files(house)
+    receipts.settle(house.database)
+    with house.database.read() as session:
+        return set(session.scalars(select(Receipt.id).where(Receipt.settled.is_not(None))))
+
+
+def test_receipts_wait_for_the_old_model_and_its_archives_to_go(house: Components) -> None:
     home = home_with(house, "retrain", t.train)
-    prefix = ledger.iteration_prefix(home.project.id, home.now.model_id)
-    first = home.erase(home.images["red"][0])
-    home.erase(home.images["red"][1])
-    with house.database.read() as session:
-        blob = session.get_one(Blob, prefix)
-        assert (blob.state, blob.receipt) == (ledger.LIVE, first.id)
-    assert len(e.queued(house, "refit")) == 1  # one for both
+    with house.database.write() as session:
+        locked = projects.get(session, home.project.account_id, home.project.id)
+        exports.start(session, locked, home.iteration.id, "ONNX", None)
     t.work(house)
+    both = {home.erase(image_id).id for image_id in home.images["red"][:2]}
+    assert len(e.queued(house, "refit")) == 1  # one for both
+    assert settled(house) == set()
+    runner.run(house, t.claim(house))
+    assert home.now.unlearning == "refitted"
+    assert settled(house) == set()  # the archive is still that of the old model
+    t.work(house)
+    assert settled(house) == both
     with house.database.read() as session:
-        blob = session.get_one(Blob, prefix)
-        assert (blob.state, blob.receipt) == (ledger.DOOMED, first.id)
-    assert home.now.erased_count == 0
+        first = min((session.get_one(Receipt, one) for one in both), key=lambda receipt: receipt.number)
+    counted = {kind: one["count"] for kind, one in first.erased.items()}
+    assert (counted["models"], counted["scores"]) == (1, 13)  # the old model, and all that it was measured by
+
+
+@pytest.mark.parametrize("end", ["deleted", "export deleted", "cancelled"])
+def test_no_receipt_waits_for_what_will_not_come(house: Components, end: str) -> None:
+    home = home_with(house, "retrain", e.completed)
+    with house.database.write() as session:
+        session.add(Export(iteration_id=home.iteration.id, platform="ONNX", status="Done"))
+    receipt = home.erase(home.images["red"][0])
+    with house.database.write() as session:
+        locked = projects.get(session, home.project.account_id, home.project.id, lock=True)
+        (job,) = session.scalars(select(Job).where(Job.kind == "refit"))
+        if end == "cancelled":
+            stopped = rows.cancel_job(session, job.id)
+            assert stopped is not None
+            handlers.on_failed(session, stopped, "Cancelled.")
+        else:
+            exports.remake(session, locked, home.iteration.id, [receipt.id])
+            (export,) = session.scalars(select(Export))
+            if end == "export deleted":
+                exports.delete(session, locked, home.iteration.id, export.id)
+                handlers.on_failed(session, job, "It failed.")
+            else:
+                iterations.unpublish(session, locked, home.iteration.id)
+                iterations.delete(session, locked, home.iteration.id)
+    assert settled(house) == {receipt.id}
+
+
+def test_a_legal_hold_keeps_the_old_model_but_nobody_is_answered_by_it(house: Components) -> None:
+    home = home_with(house, "retrain", t.train)
+    home.erase(home.images["red"][0])
+    with house.database.write() as session:
+        session.add(LegalHold(account_id=home.project.account_id, project_id=home.project.id, reason="A lawsuit."))
+    old = home.model()
+    t.work(house)
+    assert home.model() == old
+    assert (home.now.publish_name, home.now.unlearning) == (None, "failed")
 
 
 def test_where_too_few_images_are_left_it_is_unpublished(house: Components) -> None:
@@ -233,8 +281,7 @@ def test_where_too_few_images_are_left_it_is_unpublished(house: Components) -> N
     with house.database.read() as session:
         (job,) = session.scalars(select(Job).where(Job.kind == "refit"))
         assert "fewer than the 5" in (job.error or "")
-        blob = session.get_one(Blob, ledger.iteration_prefix(home.project.id, row.model_id))
-        assert (blob.state, blob.receipt) == (ledger.LIVE, None)  # no receipt waits for it
+    assert settled(house) == {receipt.id}  # it waits no longer
 
 
 def test_where_a_tag_has_no_image_left_it_is_unpublished_at_once(house: Components) -> None:
