@@ -30,7 +30,7 @@ def test_the_header_leads_to_a_signed_receipt_that_anybody_can_verify(tmp_path: 
             trainer.create_images_from_data(project.id, scene(seed, ("circle",))[0])
         answer = trainer.delete_project(project.id, raw=True).response
         address = answer.headers["OwnVision-Receipt"]
-        receipt = wait_for(lambda: httpx.get(address).json(), lambda found: found["state"] == "signed")
+        receipt = wait_for(lambda: httpx.get(address).json(), lambda found: found["state"] == "signed", 180.0)
         said = receipt["statement"]
         assert said["subjects"] == {"projects": [project.id]}
         assert said["erased"]["images"]["count"] == 3
