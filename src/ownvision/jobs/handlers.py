@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
-from ownvision.data_rights import closing
+from ownvision.data_rights import closing, refit
 from ownvision.jobs.rows import Claim
 from ownvision.services import embedding, exports, fitting
 from ownvision.services.components import Components
@@ -21,6 +21,7 @@ HANDLERS: dict[str, Callable[[Components, Claim], None]] = {
     "embed": embedding.embed,
     "export": exports.run,
     "import": arriving.run,
+    "refit": refit.run,
     closing.KIND: closing.run,
 }
 ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
@@ -28,6 +29,7 @@ ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
     "embed": _nothing,
     "export": exports.failed,
     "import": arriving.failed,
+    "refit": refit.failed,
     closing.KIND: closing.failed,
 }
 

@@ -19,10 +19,27 @@ def upgrade() -> None:
     op.add_column("projects", sa.Column("erasure_policy", sa.String(), nullable=False, server_default="keep"))
     op.add_column("images", sa.Column("restricted", _MOMENT, nullable=True))
     op.add_column("iterations", sa.Column("origin", sa.JSON(), nullable=True))
+    for table, column in (("iterations", "model_id"), ("exports", "archive_id")):
+        op.add_column(table, sa.Column(column, sa.String(length=36), nullable=False, server_default=""))
+        op.execute(f"UPDATE {table} SET {column} = id")
+    op.add_column("iterations", sa.Column("erased_count", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("iterations", sa.Column("unlearning", sa.String(), nullable=True))
+    op.add_column("iterations", sa.Column("left_out", sa.JSON(), nullable=False, server_default="[]"))
+    op.add_column("lineage", sa.Column("unlearned", _MOMENT, nullable=True))
+    op.execute(
+        "UPDATE iterations SET unlearning = 'kept', erased_count = "
+        "(SELECT count(*) FROM lineage WHERE lineage.iteration_id = iterations.id) "
+        "WHERE id IN (SELECT iteration_id FROM lineage)"
+    )
     op.add_column("blobs", sa.Column("receipt", sa.String(length=36), nullable=True))
     op.create_index("ix_blobs_receipt", "blobs", ["receipt", "state"])
     with op.batch_alter_table("jobs") as jobs:
         jobs.alter_column("project_id", existing_type=sa.String(), nullable=True)
+    # When a row's time is over follows from when it was made: `data_rights.retention`.
+    for table in ("predictions", "suggestions"):
+        op.drop_index(f"ix_{table}_expires", table)
+        op.drop_column(table, "expires")
+        op.create_index(f"ix_{table}_created", table, ["created"])
     op.create_table(
         "receipts",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -38,6 +55,7 @@ def upgrade() -> None:
         sa.Column("signed", _MOMENT, nullable=True),
         sa.Column("statement", sa.String(), nullable=True),
         sa.Column("signature", sa.String(), nullable=True),
+        sa.Column("learned", sa.JSON(), nullable=False),
         sa.Column("settled", _MOMENT, nullable=True),
         sa.Column("counted", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_receipts")),
@@ -116,12 +134,22 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("backups", "legal_holds", "retention_rules", "audit_events", "takeouts", "receipts"):
         op.drop_table(table)
+    for table in ("predictions", "suggestions"):
+        op.drop_index(f"ix_{table}_created", table)
+        op.add_column(table, sa.Column("expires", _MOMENT, nullable=False, server_default="2100-01-01 00:00:00.000000"))
+        op.create_index(f"ix_{table}_expires", table, ["expires"])
     op.execute("DELETE FROM jobs WHERE project_id IS NULL")
     with op.batch_alter_table("jobs") as jobs:
         jobs.alter_column("project_id", existing_type=sa.String(), nullable=False)
     op.drop_index("ix_blobs_receipt", "blobs")
     for table, column in (
         ("blobs", "receipt"),
+        ("lineage", "unlearned"),
+        ("iterations", "left_out"),
+        ("iterations", "unlearning"),
+        ("iterations", "erased_count"),
+        ("exports", "archive_id"),
+        ("iterations", "model_id"),
         ("iterations", "origin"),
         ("images", "restricted"),
         ("projects", "erasure_policy"),
