@@ -2,11 +2,12 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import images, jobs, travel, webhook
+from ownvision.api.own import images, jobs, takeouts, travel, webhook
 
 ROUTERS: tuple[APIRouter, ...] = (
     images.router,
     jobs.router,
+    takeouts.router,
     travel.router,
     webhook.router,
 )
