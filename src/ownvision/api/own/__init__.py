@@ -2,11 +2,14 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import images, jobs, takeouts, travel, webhook
+from ownvision.api.own import erasure, images, jobs, receipts, takeouts, travel, webhook
 
 ROUTERS: tuple[APIRouter, ...] = (
+    erasure.router,
     images.router,
     jobs.router,
+    receipts.public,
+    receipts.router,
     takeouts.router,
     travel.router,
     webhook.router,

@@ -25,25 +25,26 @@ def _document(pictures: Iterable[Picture], tags: Sequence[str], detection: bool)
     categories = {tag: number for number, tag in enumerate(dict.fromkeys(tags), 1)}
     listed = [{"id": number, "name": tag, "supercategory": ""} for tag, number in categories.items()]
     yield f'{{"info":{{"description":"OwnVision"}},\n"licenses":[],\n"categories":{json.dumps(listed)},\n"images":['
-    annotations, made = Spool(), 0
-    for number, picture in enumerate(pictures, 1):
-        yield (",\n" if number > 1 else "\n") + json.dumps(
-            {
-                "id": number,
-                "file_name": picture.path.rpartition("/")[2],
-                "width": picture.width,
-                "height": picture.height,
-            }
-        )
-        for carried in _annotations(picture, detection):
-            made += 1
-            tag = carried.pop("tag")
-            row = {"id": made, "image_id": number, "category_id": categories[tag], **carried}
-            annotations.write((",\n" if made > 1 else "\n") + json.dumps(row))
-    yield '\n],\n"annotations":['
-    for chunk in annotations.read():
-        yield chunk.decode()
-    yield "\n]}\n"
+    made = 0
+    with Spool() as annotations:
+        for number, picture in enumerate(pictures, 1):
+            yield (",\n" if number > 1 else "\n") + json.dumps(
+                {
+                    "id": number,
+                    "file_name": picture.path.rpartition("/")[2],
+                    "width": picture.width,
+                    "height": picture.height,
+                }
+            )
+            for carried in _annotations(picture, detection):
+                made += 1
+                tag = carried.pop("tag")
+                row = {"id": made, "image_id": number, "category_id": categories[tag], **carried}
+                annotations.write((",\n" if made > 1 else "\n") + json.dumps(row))
+        yield '\n],\n"annotations":['
+        for chunk in annotations.read():
+            yield chunk.decode()
+        yield "\n]}\n"
 
 
 def _annotations(picture: Picture, detection: bool) -> Iterator[dict[str, Any]]:
