@@ -72,7 +72,7 @@ def create_takeout(call: TheCall, wish: TakeoutWish | None = None) -> Json:
     """Take out everything of the account, or of one project; the archive is made by a job."""
     project_id = None if wish is None else wish.project_id
     with call.database.write() as session:
-        row = takeouts.start(session, call.account_id, project_id, call.components.settings.takeout_days)
+        row = takeouts.start(session, call.account_id, project_id, call.components.settings)
         (shape,) = _shapes(call, session, [row])
     return Json(shape)
 
