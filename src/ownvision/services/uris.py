@@ -164,7 +164,7 @@ def parse(path: str) -> Resource | None:
         return Resource("export", project_id, id, ledger.export_prefix(project_id, id), "archive.zip")
     if match := _TAKEOUT.match(path):
         owner_id, id = _dashed(match["owner"]), _dashed(match["id"])
-        return Resource("takeout", owner_id, id, ledger.takeout_prefix(owner_id, id), "takeout.zip")
+        return Resource("takeout", owner_id, id, ledger.takeout_prefix(owner_id, id), "archive.zip")
     return None
 
 
