@@ -86,6 +86,7 @@ class IterationExtra(Member):
     publish_name: Text | None = None
     publish_resource_id: Annotated[str, Field(max_length=4_096)] | None = None
     is_default: bool = False
+    unlearning: Text | None = None
 
 
 class ExportRow(Member):

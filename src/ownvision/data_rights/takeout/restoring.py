@@ -68,6 +68,8 @@ KIND = "restore"
 _ANY_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OWN_ID = re.compile(rb'"id":"([0-9a-f-]{36})"')
 _POLICIES = ("keep", "retrain", "unpublish", "delete")
+# What is pending elsewhere is not at work here.
+_UNLEARNING = ("kept", "refitted", "unpublished", "failed")
 _SIDES = ("left", "top", "width", "height")
 
 
@@ -559,6 +561,8 @@ class _Return(Arrival):
         for extra in told.iterations:
             row = session.get_one(Iteration, self.numbers[extra.number])
             row.is_default = extra.is_default
+            if row.erased_count and extra.unlearning in _UNLEARNING:
+                row.unlearning = extra.unlearning
             if extra.publish_name is not None:
                 row.publish_name, row.publish_resource_id = extra.publish_name, target
         session.flush()
