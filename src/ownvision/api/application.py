@@ -22,6 +22,7 @@ from ownvision.api.training import (
     tags,
     travel,
 )
+from ownvision.data_rights.audit import Trail
 from ownvision.services.components import Components
 from ownvision.services.usage import Meter
 
@@ -63,6 +64,7 @@ def assemble(components: Components) -> FastAPI:
     app.state.rates = Rates()
     app.state.memo = Memo(components.database)
     app.state.meter = Meter(components.database)
+    app.state.trail = Trail(components.database)
     app.state.draining = False
     errors.install(app)
     for router in _ROUTERS:

@@ -6,10 +6,12 @@ import threading
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ownvision.data_rights import audit
 from ownvision.jobs import rows
 from ownvision.jobs.handlers import HANDLERS, ON_FAILED
 from ownvision.services.components import Components, open_components
 from ownvision.settings import Settings
+from ownvision.store.audit import acting
 
 log = logging.getLogger("ownvision.jobs")
 # Requests come first, then the training that somebody waits for.
@@ -18,6 +20,11 @@ _NICE = {"train": 5, "import": 5, "export": 10, "embed": 10}
 
 def run(components: Components, claim: rows.Claim) -> None:
     """Run a claimed job to its end; whatever happens, its row says so afterwards."""
+    with acting(audit.of_job(claim.kind, claim.account_id, claim.asked_by, claim.project_id, claim.subject)):
+        _run(components, claim)
+
+
+def _run(components: Components, claim: rows.Claim) -> None:
     try:
         HANDLERS[claim.kind](components, claim)
     except rows.Stale:

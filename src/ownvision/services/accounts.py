@@ -11,6 +11,7 @@ from ownvision.errors import OwnVisionError
 from ownvision.limits import TIERS
 from ownvision.services import usage
 from ownvision.services.components import Components
+from ownvision.store import audit
 from ownvision.store.keys import KeyStore
 from ownvision.store.tables import Account, ApiKey, Iteration, Project, Tag
 from ownvision.store.tables.base import new_id, now
@@ -56,6 +57,7 @@ def named(session: Session, user_name: str | None) -> Account:
     accounts = all(session)
     matching = [account for account in accounts if user_name in (None, account.user_name)]
     if len(matching) == 1:
+        audit.concerns(account_id=matching[0].id)
         return matching[0]
     names = ", ".join(account.user_name for account in accounts) or "none"
     wanted = f"no account named {user_name!r}" if user_name else f"{len(accounts)} accounts; say which"
@@ -83,6 +85,7 @@ def create(session: Session, keys: KeyStore, *, user_name: str, email: str, tier
             "/Microsoft.CognitiveServices/accounts/prediction"
         ),
     )
+    audit.concerns(account_id=account_id)
     keys.create_account(account_id)
     session.add(account)
     session.flush()

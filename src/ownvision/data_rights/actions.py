@@ -1,0 +1,99 @@
+"""What every operation, job and command does, in one of four words; the audit trail and its documentation read it."""
+
+from dataclasses import dataclass
+
+VIEW, EXPORT, CHANGE, DELETE = "view", "export", "change", "delete"
+
+
+@dataclass(frozen=True)
+class Action:
+    """What something does.
+
+    Attributes:
+        action: view | export | change | delete.
+        noun: The table whose rows it touches: they are counted, and the id of a single new one is the target.
+    """
+
+    action: str
+    noun: str = ""
+
+
+def _table(rows: dict[tuple[str, str], str]) -> dict[str, Action]:
+    return {name: Action(action, noun) for (action, noun), names in rows.items() for name in names.split()}
+
+
+# Operations of both APIs and of /api. The target is the path's last id that is not the project's, else what was made.
+OPERATIONS = _table(
+    {
+        (VIEW, "accounts"): "GetAccountInfo GetAccountData GetAudit",
+        (VIEW, ""): "GetDomain GetDomains SearchPerson",
+        (VIEW, "projects"): "GetProject GetProjects GetProjectImport GetProjectTokens GetWebhook GetJobs GetJob",
+        (EXPORT, "project_exports"): "ExportProject",
+        (CHANGE, "projects"): "CreateProject UpdateProject ImportProject PutWebhook",
+        (DELETE, "projects"): "DeleteProject DeleteWebhook",
+        (DELETE, "project_exports"): "RevokeProjectToken",
+        (CHANGE, "jobs"): "CancelJob",
+        (VIEW, "tags"): "GetTag GetTags",
+        (CHANGE, "tags"): "CreateTag UpdateTag",
+        (DELETE, "tags"): "DeleteTag",
+        (VIEW, "images"): "GetImages GetImagesByIds GetImageCount GetTaggedImages GetTaggedImageCount "
+        "GetUntaggedImages GetUntaggedImageCount GetImageRecord GetArtifact GetImageRegionProposals",
+        (CHANGE, "images"): "CreateImagesFromData CreateImagesFromFiles CreateImagesFromUrls "
+        "CreateImagesFromPredictions RestrictPerson",
+        (CHANGE, "image_metadata"): "UpdateImageMetadata",
+        (CHANGE, "image_tags"): "CreateImageTags",
+        (CHANGE, "regions"): "CreateImageRegions",
+        (DELETE, "images"): "DeleteImages ErasePerson",
+        (DELETE, "image_tags"): "DeleteImageTags",
+        (DELETE, "regions"): "DeleteImageRegions",
+        (VIEW, "iterations"): "GetIteration GetIterations GetIterationPerformance GetImagePerformances "
+        "GetImagePerformanceCount GetExports GetIterationImages GetIterationLineage GetImageLineage",
+        (CHANGE, "iterations"): "TrainProject UpdateIteration PublishIteration UnpublishIteration",
+        (DELETE, "iterations"): "DeleteIteration",
+        (EXPORT, "exports"): "ExportIteration",
+        (DELETE, "exports"): "DeleteExport",
+        (VIEW, "suggestions"): "QuerySuggestedImages QuerySuggestedImageCount SuggestTagsAndRegions",
+        (VIEW, "predictions"): "QueryPredictions "
+        "ClassifyImageWithNoStore ClassifyImageUrlWithNoStore DetectImageWithNoStore DetectImageUrlWithNoStore "
+        "PredictImageWithNoStore PredictImageUrlWithNoStore",
+        (CHANGE, "predictions"): "ClassifyImage ClassifyImageUrl DetectImage DetectImageUrl PredictImage "
+        "PredictImageUrl QuickTestImage QuickTestImageUrl",
+        (DELETE, "predictions"): "DeletePrediction",
+        (VIEW, "takeouts"): "GetTakeout GetTakeouts",
+        (EXPORT, "takeouts"): "CreateTakeout CreatePersonTakeout",
+        (DELETE, "takeouts"): "DeleteTakeout",
+    }
+)
+# Predictions that store nothing: one event says how many within half a second.
+COUNTED = frozenset(name for name in OPERATIONS if name.endswith("NoStore"))
+# Signed addresses: what they stand for, by the kind of `uris.Resource`.
+LINKS = {
+    "image": Action(VIEW, "images"),
+    "prediction": Action(VIEW, "predictions"),
+    "export": Action(EXPORT, "exports"),
+    "takeout": Action(EXPORT, "takeouts"),
+    "project": Action(EXPORT, "project_exports"),
+}
+JOBS = {
+    "train": Action(CHANGE, "iterations"),
+    "embed": Action(CHANGE, "images"),
+    "export": Action(EXPORT, "exports"),
+    "import": Action(CHANGE, "images"),
+    "takeout": Action(EXPORT, "takeouts"),
+    "erase": Action(DELETE, "images"),
+}
+# Commands that open a data folder.
+COMMANDS = {
+    "account create": Action(CHANGE, "accounts"),
+    "account list": Action(VIEW),
+    "account rotate-key": Action(CHANGE, "api_keys"),
+    "account show": Action(VIEW),
+    "audit export": Action(EXPORT),
+    "audit show": Action(VIEW),
+    "doctor": Action(VIEW),
+    "person erase": Action(DELETE, "images"),
+    "person find": Action(VIEW),
+    "person restrict": Action(CHANGE, "images"),
+    "person takeout": Action(EXPORT, "takeouts"),
+    "serve": Action(CHANGE),
+}
