@@ -207,9 +207,8 @@ def _rows(session: Session, entries: Sequence[tuple[_Noted, int]]) -> list[dict[
     """Events of accounts that are there still; whose project a link's is, is looked up here."""
     wanted = {noted.account_id or noted.project_id for noted, _ in entries}
     accounts = set(session.scalars(select(Account.id).where(Account.id.in_(wanted))))
-    projects = dict(
-        session.execute(select(Project.id, Project.account_id).where(Project.id.in_(wanted - accounts))).tuples().all()
-    )
+    owners = session.execute(select(Project.id, Project.account_id).where(Project.id.in_(wanted - accounts)))
+    projects = {row.id: row.account_id for row in owners}
     rows = []
     for noted, count in entries:
         owner = noted.account_id or noted.project_id or ""

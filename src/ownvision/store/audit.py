@@ -4,14 +4,16 @@ A request, a job or a command says once what it does (`acting`); from there ever
 its own event: neither can be there without the other. What the rules know of it is in `data_rights.audit`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from typing import Any, cast
 
 from sqlalchemy import Table, bindparam, event, insert, select
-from sqlalchemy.engine import Connection, CursorResult, Engine
+from sqlalchemy.engine import Connection, CursorResult, Dialect, Engine
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import Insert, UpdateBase
@@ -134,6 +136,24 @@ _ADD = insert(_EVENTS).from_select(
 )
 
 
+_MOMENT = _EVENTS.c.at.type
+
+
+@lru_cache
+def _for_driver(dialect: Dialect) -> tuple[str, Sequence[str] | None, Callable[[datetime], Any]]:
+    """The statement as a driver takes it, its parameters' order (None: by name), and how it takes a moment."""
+    compiled = _ADD.compile(dialect=dialect)
+    process = _MOMENT.dialect_impl(dialect).bind_processor(dialect)
+    return str(compiled), compiled.positiontup, process or (lambda moment: moment)
+
+
+def _add(connection: Connection, values: dict[str, Any]) -> None:
+    # A third of what `execute` costs, and it is paid by every change.
+    sql, order, moment = _for_driver(connection.dialect)
+    values["at"] = moment(values["at"])
+    connection.exec_driver_sql(sql, values if order is None else tuple(values[name] for name in order))
+
+
 def record(session: Session) -> None:
     """Add the event of what is being done to a write transaction, if it changed anything; called before its commit."""
     session.flush()
@@ -149,8 +169,8 @@ def record(session: Session) -> None:
         project_id = made
     elif act.noun != "projects" and target is None:
         target = made
-    connection.execute(
-        _ADD,
+    _add(
+        connection,
         {
             "account_id": act.account_id,
             "at": now(),

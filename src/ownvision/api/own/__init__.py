@@ -2,11 +2,13 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import images, jobs, travel, webhook
+from ownvision.api.own import audit, images, jobs, person, travel, webhook
 
 ROUTERS: tuple[APIRouter, ...] = (
+    audit.router,
     images.router,
     jobs.router,
+    person.router,
     travel.router,
     webhook.router,
 )
