@@ -2,13 +2,16 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import audit, images, jobs, person, travel, webhook
+from ownvision.api.own import audit, erasure, images, jobs, person, receipts, travel, webhook
 
 ROUTERS: tuple[APIRouter, ...] = (
     audit.router,
+    erasure.router,
     images.router,
     jobs.router,
     person.router,
+    receipts.public,
+    receipts.router,
     travel.router,
     webhook.router,
 )
