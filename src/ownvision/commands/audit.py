@@ -27,9 +27,7 @@ def _wanted(
 ) -> "Wanted":
     from ownvision.data_rights.audit import Wanted
 
-    return Wanted(
-        since and since.replace(tzinfo=UTC), until and until.replace(tzinfo=UTC), action, project, actor
-    )
+    return Wanted(since and since.replace(tzinfo=UTC), until and until.replace(tzinfo=UTC), action, project, actor)
 
 
 @app.command("show")

@@ -126,15 +126,15 @@ def _owners(session: Session) -> Iterator[Finding]:
             for row in session.execute(select(Prediction.id, Prediction.project_id))
         ),
         *(
-            ledger.iteration_prefix(row.project_id, row.id)
+            ledger.iteration_prefix(row.project_id, row.model_id)
             for row in session.execute(
-                select(Iteration.id, Iteration.project_id).where(Iteration.status == "Completed")
+                select(Iteration.model_id, Iteration.project_id).where(Iteration.status == "Completed")
             )
         ),
         *(
-            ledger.export_prefix(row.project_id, row.id)
+            ledger.export_prefix(row.project_id, row.archive_id)
             for row in session.execute(
-                select(Export.id, Iteration.project_id)
+                select(Export.archive_id, Iteration.project_id)
                 .join(Iteration, Iteration.id == Export.iteration_id)
                 .where(Export.status == "Done")
             )

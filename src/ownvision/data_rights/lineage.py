@@ -5,7 +5,7 @@ restricted when it was fitted. Of an image that was erased since, the random id 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -34,6 +34,13 @@ class Entry:
     receipt: str | None = None
     unlearned: datetime | None = None
 
+    def shape(self) -> dict[str, Any]:
+        """As the API and the commands show it."""
+        unlearned = None
+        if self.unlearned is not None:
+            unlearned = f"{self.unlearned.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+        return {"imageId": self.image_id, "receipt": self.receipt, "unlearned": unlearned}
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -51,13 +58,29 @@ class Learned:
         iteration: The iteration, with its name and publish name.
         images: From how many of them its model has learned.
         unlearned: From how many it had, before it was fitted anew without them.
+        erased: Whether they are erased; else some are there.
         exports: Archives of its model.
     """
 
     iteration: Iteration
     images: int = 0
     unlearned: int = 0
+    erased: bool = False
     exports: list[Export] = field(default_factory=list)
+
+    def shape(self) -> dict[str, Any]:
+        """As the API and the commands show it to the owner, with names."""
+        return {
+            "iterationId": self.iteration.id,
+            "name": self.iteration.name,
+            "publishName": self.iteration.publish_name,
+            "images": self.images,
+            "unlearned": self.unlearned,
+            "exports": [
+                {"id": one.id, "platform": one.platform, "flavor": one.flavor or None, "status": one.status}
+                for one in self.exports
+            ],
+        }
 
     def record(self) -> dict[str, Any]:
         """What a receipt says of it: ids and counts, no names."""
@@ -116,13 +139,37 @@ def learned_from(
     unlearned: dict[str, int] = defaultdict(int)
     for start in range(0, len(ids), _PART):
         part = ids[start : start + _PART]
-        for iteration_id, number in session.execute(_learned_counts(mine, part)):
+        chosen = Image.id.in_(part)
+        found = dict(session.execute(_learned_counts(mine, chosen)).tuples())
+        _take_off_left_out(session, mine, chosen, found)
+        for iteration_id, number in found.items():
             learned[iteration_id] += number
         erased = select(Lineage.iteration_id, Lineage.unlearned.is_(None)).join(Iteration).where(mine)
         for iteration_id, still in session.execute(erased.where(Lineage.image_id.in_(part))):
             (learned if still else unlearned)[iteration_id] += 1
-    _take_off_left_out(session, mine, set(ids), learned)
     return _described(session, learned, unlearned)
+
+
+def learned_by(session: Session, project: Project, receipt_id: str) -> list[Learned]:
+    """The iterations whose models learned from what one erasure removed everywhere, newest first."""
+    still = (
+        select(Lineage.iteration_id, func.count()).where(Lineage.receipt == receipt_id).group_by(Lineage.iteration_id)
+    )
+    found = session.execute(still.join(Iteration).where(_of(project.account_id, project.id)))
+    learned = _described(session, dict(found.tuples()), {})
+    for one in learned:
+        one.erased = True
+    return learned
+
+
+def held_by(session: Session, project: Project) -> list[Learned]:
+    """The iterations that still hold what a locked project's transaction took from the workspace, newest first."""
+    mine = _of(project.account_id, project.id)
+    taken = and_(Image.project_id == project.id, Image.until == project.revision)
+    learned: dict[str, int] = defaultdict(int, session.execute(_learned_counts(mine, taken)).tuples())
+    if learned:
+        _take_off_left_out(session, mine, taken, learned)
+    return _described(session, learned, {})
 
 
 def _of(account_id: str, project_id: str | None) -> ColumnElement[bool]:
@@ -136,7 +183,7 @@ def _seen(table: type[Image] | type[ImageTag]) -> ColumnElement[bool]:
     return and_(table.since <= Iteration.revision, or_(table.until.is_(None), table.until > Iteration.revision))
 
 
-def _pairs(mine: ColumnElement[bool], image_ids: Sequence[str]) -> Select[tuple[str, str]]:
+def _pairs(mine: ColumnElement[bool], chosen: ColumnElement[bool]) -> Select[str, str]:
     """(iteration, image) where the iteration's revision has the image with a tag that the iteration was trained on."""
     return (
         select(Iteration.id, Image.id)
@@ -144,28 +191,26 @@ def _pairs(mine: ColumnElement[bool], image_ids: Sequence[str]) -> Select[tuple[
         .join(ImageTag, ImageTag.image_seq == Image.seq)
         .join(Iteration, Iteration.project_id == Image.project_id)
         .join(IterationTag, and_(IterationTag.iteration_id == Iteration.id, IterationTag.tag_id == ImageTag.tag_id))
-        .where(mine, Image.id.in_(image_ids), IterationTag.position.is_not(None), _seen(Image), _seen(ImageTag))
+        .where(mine, chosen, IterationTag.position.is_not(None), _seen(Image), _seen(ImageTag))
         .distinct()
     )
 
 
-def _learned_counts(mine: ColumnElement[bool], image_ids: Sequence[str]) -> Select[tuple[str, int]]:
-    pairs = _pairs(mine, image_ids).subquery()
+def _learned_counts(mine: ColumnElement[bool], chosen: ColumnElement[bool]) -> Select[str, int]:
+    pairs = _pairs(mine, chosen).subquery()
     return select(pairs.c[0], func.count()).group_by(pairs.c[0])
 
 
 def _take_off_left_out(
-    session: Session, mine: ColumnElement[bool], ids: set[str], learned: defaultdict[str, int]
+    session: Session, mine: ColumnElement[bool], chosen: ColumnElement[bool], learned: dict[str, int]
 ) -> None:
     """Images that an iteration saw without learning from them; there are few."""
-    left_out = {
-        row.id: ids & set(row.left_out)
-        for row in session.execute(select(Iteration.id, Iteration.left_out).where(mine))
-        if row.left_out
-    }
+    rows = session.execute(select(Iteration.id, Iteration.left_out).where(mine, Iteration.id.in_(list(learned))))
+    left_out = {row.id: set(row.left_out) for row in rows if row.left_out}
     every = sorted(set().union(*left_out.values()))
     for start in range(0, len(every), _PART):
-        for iteration_id, image_id in session.execute(_pairs(mine, every[start : start + _PART])):
+        pairs = _pairs(mine, and_(chosen, Image.id.in_(every[start : start + _PART])))
+        for iteration_id, image_id in session.execute(pairs):
             learned[iteration_id] -= image_id in left_out.get(iteration_id, ())
 
 
@@ -181,7 +226,7 @@ def _described(session: Session, learned: dict[str, int], unlearned: dict[str, i
     return sorted(described.values(), key=lambda one: (one.iteration.project_id, -one.iteration.number))
 
 
-def _there(iteration: Iteration) -> Select[tuple[str]]:
+def _there(iteration: Iteration) -> Select[str]:
     trained = select(IterationTag.tag_id).where(
         IterationTag.iteration_id == iteration.id, IterationTag.position.is_not(None)
     )
@@ -198,7 +243,7 @@ def _there(iteration: Iteration) -> Select[tuple[str]]:
     return there.where(Image.id.not_in(iteration.left_out)) if iteration.left_out else there
 
 
-def _erased(iteration: Iteration) -> Select[tuple[Lineage]]:
+def _erased(iteration: Iteration) -> Select[Lineage]:
     return select(Lineage).where(Lineage.iteration_id == iteration.id).order_by(Lineage.image_id)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
-from ownvision.data_rights import closing
+from ownvision.data_rights import closing, refit
 from ownvision.jobs.rows import Claim
 from ownvision.services import embedding, exports, fitting
 from ownvision.services.components import Components
@@ -22,6 +22,7 @@ HANDLERS: dict[str, Callable[[Components, Claim], None]] = {
     "export": exports.run,
     "import": arriving.run,
     closing.KIND: closing.run,
+    "refit": refit.run,
 }
 ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
     "train": fitting.failed,
@@ -29,6 +30,7 @@ ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
     "export": exports.failed,
     "import": arriving.failed,
     closing.KIND: closing.failed,
+    "refit": refit.failed,
 }
 
 

@@ -20,7 +20,14 @@ TRAINING, QUICK = "training", "quick"
 LANES = (TRAINING, QUICK)
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 MAX_ATTEMPTS = 3
-_CALLED = {"train": "training", "embed": "embedding", "export": "export", "import": "import", "erase": "erasure"}
+_CALLED = {
+    "train": "training",
+    "embed": "embedding",
+    "export": "export",
+    "import": "import",
+    "erase": "erasure",
+    "refit": "training",
+}
 
 
 class Stale(Exception):

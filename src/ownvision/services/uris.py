@@ -37,6 +37,11 @@ class Resource:
     prefix: str
     file: str
 
+    @property
+    def tag(self) -> str:
+        """What tells its bytes from others: the id in its prefix."""
+        return self.prefix.rstrip("./").rpartition("/")[2]
+
 
 def image_path(project_id: str, image_id: str, file: str) -> str:
     """Path of an image's `original`, `resized` or `thumbnail`."""

@@ -81,14 +81,14 @@ def prefix_of(key: str) -> str:
 _ID = 36
 
 
-def iteration_prefix(project_id: str, iteration_id: str) -> str:
-    """Where an iteration's model lies."""
-    return f"{project_id}/iterations/{iteration_id}/"
+def iteration_prefix(project_id: str, model_id: str) -> str:
+    """Where an iteration's model lies: by `Iteration.model_id`, which is the iteration's own until it is refitted."""
+    return f"{project_id}/iterations/{model_id}/"
 
 
-def export_prefix(project_id: str, export_id: str) -> str:
-    """Where an export's archive lies."""
-    return f"{project_id}/exports/{export_id}/"
+def export_prefix(project_id: str, archive_id: str) -> str:
+    """Where an export's archive lies: by `Export.archive_id`, which is the export's own until it is made anew."""
+    return f"{project_id}/exports/{archive_id}/"
 
 
 def reserve(database: Database, entries: Sequence[tuple[str, str, str, str]]) -> None:

@@ -2,13 +2,14 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import audit, erasure, images, jobs, person, receipts, travel, webhook
+from ownvision.api.own import audit, erasure, images, jobs, lineage, person, receipts, travel, webhook
 
 ROUTERS: tuple[APIRouter, ...] = (
     audit.router,
     erasure.router,
     images.router,
     jobs.router,
+    lineage.router,
     person.router,
     receipts.public,
     receipts.router,

@@ -124,7 +124,10 @@ class FrozenTag(_Member):
 
 
 class IterationMember(_Member):
-    """``iterations/NUMBER.json``; `custom_base` is the number of the iteration it went on from."""
+    """``iterations/NUMBER.json``; `custom_base` is the number of the iteration it went on from.
+
+    `left_out`: images of its revision that were restricted when it was fitted, by their number.
+    """
 
     number: Annotated[int, Field(ge=1, lt=2**31)]
     name: _Text
@@ -141,6 +144,7 @@ class IterationMember(_Member):
     custom_base: int | None
     pipeline: _Text
     tags: list[FrozenTag]
+    left_out: list[_Int] = []
 
 
 class ScoredRow(_Member):
@@ -153,10 +157,14 @@ class ScoredRow(_Member):
 
 
 class LineageRow(_Member):
-    """An image that the iteration learned from and that was erased since, by its id where it was."""
+    """An image that the iteration learned from and that was erased since, by its id where it was.
+
+    `unlearned`: since when its model is one that was fitted without it.
+    """
 
     image: _Id
     receipt: _Id
+    unlearned: _Moment | None = None
 
 
 class ScoresMember(_Member):

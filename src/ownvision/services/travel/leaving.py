@@ -278,7 +278,7 @@ class _Leaving:
 
     def _iteration(self, row: Iteration, numbers: dict[str, int]) -> Iterator[bytes]:
         try:
-            model = self.components.blobs.read(ledger.iteration_prefix(row.project_id, row.id) + MODEL)
+            model = self.components.blobs.read(ledger.iteration_prefix(row.project_id, row.model_id) + MODEL)
         except _ABSENT:
             return
         with self.components.database.read() as session:
@@ -333,7 +333,9 @@ class _Leaving:
             if not gone:
                 return
             erased = gone[-1].image_id
-            yield ScoresMember(erased=[LineageRow(image=one.image_id, receipt=one.receipt) for one in gone])
+            yield ScoresMember(
+                erased=[LineageRow(image=one.image_id, receipt=one.receipt, unlearned=one.unlearned) for one in gone]
+            )
 
 
 def _told(session: Session, row: Iteration, numbers: dict[str, int]) -> IterationMember:
@@ -356,6 +358,7 @@ def _told(session: Session, row: Iteration, numbers: dict[str, int]) -> Iteratio
         selected_tags=row.selected_tags,
         custom_base=numbers.get(base.get("iterationId", "")),
         pipeline=row.pipeline,
+        left_out=sorted(session.scalars(select(Image.seq).where(Image.id.in_(row.left_out)))),
         tags=[
             FrozenTag(id=tag.tag_id, position=tag.position, name=tag.name, description=tag.description, type=tag.type)
             for tag in frozen

@@ -11,7 +11,7 @@ from ownvision.store.tables.base import Base, new_id, now
 
 
 def _own_id(context: DefaultExecutionContext) -> str:
-    return str(context.get_current_parameters()["id"])
+    return str(context.get_current_parameters()["id"])  # type: ignore[no-untyped-call]
 
 
 class Iteration(Base):
@@ -104,7 +104,7 @@ class ScoredImage(Base):
 
 
 class Export(Base):
-    """An archive of an iteration's model for one platform and flavor; its bytes lie under the prefix of `archive_id`."""
+    """An archive of an iteration's model for one platform and flavor; its bytes lie under `archive_id`'s prefix."""
 
     __tablename__ = "exports"
     __table_args__ = (UniqueConstraint("iteration_id", "platform", "flavor"),)

@@ -34,6 +34,9 @@ class Receipt(Base):
     settled: Mapped[datetime | None]  # when the last of it was gone, but for freed pages of the database
     # {id of a project or account: the last folder whose files are counted in `erased`}, while a job empties it
     counted: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    # Models that had learned from what was erased: [{"iterationId", "projectId", "images", "published", "exports",
+    # "outcome"}] (`data_rights.policies`)
+    learned: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
 
 
 class Takeout(Base):

@@ -70,6 +70,7 @@ def upgrade() -> None:
         sa.Column("signature", sa.String(), nullable=True),
         sa.Column("settled", _MOMENT, nullable=True),
         sa.Column("counted", sa.JSON(), nullable=False),
+        sa.Column("learned", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_receipts")),
         sa.UniqueConstraint("account_id", "number", name=op.f("uq_receipts_account_id_number")),
     )
