@@ -20,10 +20,11 @@ from sqlalchemy.sql.dml import Insert, UpdateBase
 
 from ownvision.store.tables.account import Account
 from ownvision.store.tables.base import now
-from ownvision.store.tables.rights import AuditEvent
+from ownvision.store.tables.rights import AuditEvent, Receipt
 
 # Rows that are kept about what is done, not for anybody: reserving a prefix, counting a prediction.
 UPKEEP = frozenset({"blobs", "usage", "audit_events"})
+RECEIPT = "receipt"  # in a session's info: what it erases belongs to a receipt
 _CHANGES = "ownvision.changes"
 
 
@@ -40,6 +41,7 @@ class Act:
         target: The random id of the one thing it is about.
         request_id: Of the request.
         noun: The table whose rows are counted as touched.
+        count: How many it touched, where that is known; 0: count them.
         upkeep: Tables whose rows alone are no event.
         recorded: Whether a transaction carries an event of it.
     """
@@ -52,6 +54,7 @@ class Act:
     target: str | None = None
     request_id: str | None = None
     noun: str = ""
+    count: int = 0
     upkeep: frozenset[str] = UPKEEP
     recorded: bool = False
 
@@ -160,7 +163,7 @@ def record(session: Session) -> None:
     connection = session.connection()
     changes: _Changes = connection.info.get(_CHANGES) or _Changes()
     begin(connection)
-    act = _ACT.get()
+    act = _ACT.get() or _of_rule(session)
     if act is None or act.account_id is None or not _touched(changes) - act.upkeep:
         return
     made = changes.made.get(act.noun) if changes.count(act.noun) == 1 else None
@@ -179,12 +182,21 @@ def record(session: Session) -> None:
             "operation": act.operation,
             "project_id": project_id,
             "target": target,
-            "count": changes.count(act.noun),
+            "count": act.count or changes.count(act.noun),
             "request_id": act.request_id,
         },
     )
     begin(connection)
     act.recorded = True
+
+
+def _of_rule(session: Session) -> Act | None:
+    """What nobody asked for and erases all the same, a rule does: the receipt that it opened says what."""
+    receipt = session.get(Receipt, session.info[RECEIPT]) if RECEIPT in session.info else None
+    if receipt is None:
+        return None
+    erased = sum(one["count"] for one in receipt.erased.values())
+    return Act(receipt.account_id, "rule", "delete", receipt.operation, target=receipt.id, count=erased)
 
 
 def _touched(changes: _Changes) -> set[str]:

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
 from ownvision.store import tally
+from ownvision.store.audit import RECEIPT
 from ownvision.store.blobs import BlobStore
 from ownvision.store.database import Database, insert_all
 from ownvision.store.tables import Blob, Receipt
@@ -32,7 +33,6 @@ TAG, PROJECT, ACCOUNT = "tag", "project", "account"  # kinds of what is noted as
 LEASE = timedelta(minutes=15)
 AFTERSWEEP = timedelta(days=1)
 _PART = 500
-_RECEIPT = "receipt"  # in a session's info
 
 
 def image_prefix(project_id: str, image_id: str) -> str:
@@ -91,6 +91,11 @@ def export_prefix(project_id: str, archive_id: str) -> str:
     return f"{project_id}/exports/{archive_id}/"
 
 
+def takeout_prefix(owner_id: str, takeout_id: str) -> str:
+    """Where a takeout's archive lies; the owner is the project, or the account where it is of all of it."""
+    return f"{owner_id}/takeouts/{takeout_id}/"
+
+
 def reserve(database: Database, entries: Sequence[tuple[str, str, str, str]]) -> None:
     """Commit pending rows for (prefix, kind, account id, project id) before anything is written under them.
 
@@ -125,6 +130,11 @@ def _reserve_again(database: Database, values: Sequence[Mapping[str, Any]]) -> N
         ) from None
 
 
+def renew(session: Session, prefix: str) -> None:
+    """Lengthen the lease of a pending prefix, for bytes that take longer to write than a lease lasts."""
+    session.execute(update(Blob).where(Blob.prefix == prefix, Blob.state == PENDING).values(due=now() + LEASE))
+
+
 def make_live(session: Session, prefixes: Sequence[str]) -> None:
     """Pending becomes live, with the transaction that needs the bytes.
 
@@ -141,17 +151,17 @@ def make_live(session: Session, prefixes: Sequence[str]) -> None:
 
 def attribute(session: Session, receipt_id: str) -> None:
     """From here on this transaction dooms for a receipt: it is signed when all that it doomed is gone."""
-    session.info[_RECEIPT] = receipt_id
+    session.info[RECEIPT] = receipt_id
 
 
 def receipt_of(session: Session) -> str | None:
     """The receipt that this transaction erases for."""
-    return session.info.get(_RECEIPT)
+    return session.info.get(RECEIPT)
 
 
 def _doomed(session: Session) -> dict[str, Any]:
     values = {"state": DOOMED, "due": now()}
-    return values | ({"receipt": session.info[_RECEIPT]} if _RECEIPT in session.info else {})
+    return values | ({"receipt": session.info[RECEIPT]} if RECEIPT in session.info else {})
 
 
 def doom(session: Session, prefixes: Sequence[str]) -> None:
