@@ -25,11 +25,16 @@ def _table(rows: dict[tuple[str, str], str]) -> dict[str, Action]:
 # Operations of both APIs and of /api. The target is the path's last id that is not the project's, else what was made.
 OPERATIONS = _table(
     {
-        (VIEW, "accounts"): "GetAccountInfo GetAccountData GetAudit GetAccountErasure GetReceipts",
+        (VIEW, "accounts"): "GetAccountInfo GetAccountData GetAudit GetAccountErasure GetReceipts "
+        "GetAccountHolds GetAccountRetention",
         (VIEW, ""): "GetDomain GetDomains SearchPerson",
         (DELETE, "accounts"): "EraseAccount",
+        (CHANGE, "legal_holds"): "PlaceAccountHold PlaceProjectHold",
+        (DELETE, "legal_holds"): "LiftAccountHold LiftProjectHold",
+        (CHANGE, "retention_rules"): "PutAccountRetention PutProjectRetention",
+        (DELETE, "retention_rules"): "DeleteAccountRetention DeleteProjectRetention",
         (VIEW, "projects"): "GetProject GetProjects GetProjectImport GetProjectTokens GetWebhook GetJobs "
-        "GetProjectErasure GetErasurePolicy",
+        "GetProjectErasure GetProjectData GetProjectHolds GetProjectRetention GetErasurePolicy",
         (EXPORT, "project_exports"): "ExportProject",
         (CHANGE, "projects"): "CreateProject UpdateProject ImportProject PutWebhook PutErasurePolicy",
         (DELETE, "projects"): "DeleteProject EraseProject DeleteWebhook",
@@ -93,6 +98,7 @@ COMMANDS = {
     "account show": Action(VIEW),
     "audit export": Action(EXPORT),
     "audit show": Action(VIEW),
+    "data show": Action(VIEW),
     "doctor": Action(VIEW),
     "erase account": Action(DELETE, "accounts"),
     "erase export": Action(DELETE, "exports"),
@@ -101,6 +107,9 @@ COMMANDS = {
     "erase prediction": Action(DELETE, "predictions"),
     "erase project": Action(DELETE, "projects"),
     "erase tag": Action(DELETE, "tags"),
+    "hold lift": Action(DELETE, "legal_holds"),
+    "hold list": Action(VIEW),
+    "hold place": Action(CHANGE, "legal_holds"),
     "lineage of": Action(VIEW),
     "lineage show": Action(VIEW),
     "person erase": Action(DELETE, "images"),
@@ -111,4 +120,7 @@ COMMANDS = {
     "receipt list": Action(VIEW),
     "receipt show": Action(VIEW),
     "receipt verify": Action(VIEW),
+    "retention set": Action(CHANGE, "retention_rules"),
+    "retention show": Action(VIEW),
+    "retention unset": Action(DELETE, "retention_rules"),
 }

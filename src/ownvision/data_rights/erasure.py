@@ -35,6 +35,7 @@ def erase_images(
     subjects = {"images": chosen} if len(chosen) <= _NAMED else {"imagesOf": [project.id]}
     receipt = receipts.begin(session, who.account_id, "DeleteImages", who.key_id, subjects)
     images.delete_images(session, project, None if everything else chosen, all_iterations=all_iterations)
+    policies.apply(session, project, receipt)
     _keep_covered(session, receipt, chosen)
     _keep_learned(session, receipt, project)
     return _end(session, receipt, project)

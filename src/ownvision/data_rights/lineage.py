@@ -140,7 +140,7 @@ def learned_from(
     for start in range(0, len(ids), _PART):
         part = ids[start : start + _PART]
         chosen = Image.id.in_(part)
-        found = dict(session.execute(_learned_counts(mine, chosen)).tuples())
+        found = _learned_counts(session, mine, chosen)
         _take_off_left_out(session, mine, chosen, found)
         for iteration_id, number in found.items():
             learned[iteration_id] += number
@@ -156,7 +156,7 @@ def learned_by(session: Session, project: Project, receipt_id: str) -> list[Lear
         select(Lineage.iteration_id, func.count()).where(Lineage.receipt == receipt_id).group_by(Lineage.iteration_id)
     )
     found = session.execute(still.join(Iteration).where(_of(project.account_id, project.id)))
-    learned = _described(session, dict(found.tuples()), {})
+    learned = _described(session, {row[0]: row[1] for row in found}, {})
     for one in learned:
         one.erased = True
     return learned
@@ -166,7 +166,7 @@ def held_by(session: Session, project: Project) -> list[Learned]:
     """The iterations that still hold what a locked project's transaction took from the workspace, newest first."""
     mine = _of(project.account_id, project.id)
     taken = and_(Image.project_id == project.id, Image.until == project.revision)
-    learned: dict[str, int] = defaultdict(int, session.execute(_learned_counts(mine, taken)).tuples())
+    learned = _learned_counts(session, mine, taken)
     if learned:
         _take_off_left_out(session, mine, taken, learned)
     return _described(session, learned, {})
@@ -196,9 +196,10 @@ def _pairs(mine: ColumnElement[bool], chosen: ColumnElement[bool]) -> Select[str
     )
 
 
-def _learned_counts(mine: ColumnElement[bool], chosen: ColumnElement[bool]) -> Select[str, int]:
+def _learned_counts(session: Session, mine: ColumnElement[bool], chosen: ColumnElement[bool]) -> dict[str, int]:
     pairs = _pairs(mine, chosen).subquery()
-    return select(pairs.c[0], func.count()).group_by(pairs.c[0])
+    rows = session.execute(select(pairs.c[0], func.count()).group_by(pairs.c[0]))
+    return {row[0]: row[1] for row in rows}
 
 
 def _take_off_left_out(

@@ -6,15 +6,15 @@ It is carried out in the very transaction that erases, whoever asked for it; fit
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from ownvision.data_rights import lineage
+from ownvision.data_rights import holds, lineage, receipts
 from ownvision.errors import OwnVisionError
 from ownvision.jobs import rows
 from ownvision.services import iterations
 from ownvision.store import ledger
-from ownvision.store.tables import Blob, Export, Iteration, IterationTag, Job, Lineage, Project, Receipt
+from ownvision.store.tables import Iteration, IterationTag, Job, Lineage, Project, Receipt
 
 KEEP, RETRAIN, UNPUBLISH, DELETE = "keep", "retrain", "unpublish", "delete"
 # What became of a model, as its iteration and the receipt say it; HOLDS: the image was deleted from the workspace only.
@@ -61,8 +61,10 @@ def refit(session: Session, project: Project, iteration_id: str) -> Job:
 
     Raises:
         OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained; BadRequestTrainingNotNeeded, when it has
-            learned from nothing that was erased; BadRequestTrainingValidationFailed, when too few images are left.
+            learned from nothing that was erased; BadRequestTrainingValidationFailed, when too few images are left;
+            BadRequestOperationNotSupported (legal hold: the old model would be erased).
     """
+    holds.check(session, project.account_id, project.id)
     iteration = iterations.trained(session, project, iteration_id)
     if not iteration.erased_count:
         raise OwnVisionError(
@@ -76,29 +78,19 @@ def refit(session: Session, project: Project, iteration_id: str) -> Job:
     return _queue(session, project, iteration)
 
 
-def settle(session: Session, iteration: Iteration, receipts: Sequence[str], outcome: str) -> None:
+def settle(session: Session, iteration: Iteration, ids: Sequence[str], outcome: str) -> None:
     """Say in those receipts that are not signed yet what became of an iteration's model."""
-    for receipt in session.scalars(select(Receipt).where(Receipt.id.in_(receipts), Receipt.state == "open")):
+    for receipt in session.scalars(select(Receipt).where(Receipt.id.in_(ids), Receipt.state == receipts.OPEN)):
         receipt.learned = [
             {**one, "outcome": outcome} if one["iterationId"] == iteration.id else one for one in receipt.learned
         ]
-
-
-def pending_receipts(session: Session, iteration_id: str) -> list[str]:
-    """Receipts of the images that an iteration's model still has learned from."""
-    found = select(Lineage.receipt).where(Lineage.iteration_id == iteration_id, Lineage.unlearned.is_(None)).distinct()
-    return list(session.scalars(found))
 
 
 def give_up(session: Session, iteration: Iteration) -> str:
     """The model can't be fitted anew: nobody is to be answered by it."""
     _withdraw(session, iteration)
     iteration.unlearning = FAILED
-    session.execute(
-        update(Blob)
-        .where(Blob.prefix.in_(_prefixes(session, iteration)), Blob.state == ledger.LIVE)
-        .values(receipt=None)
-    )
+    settle(session, iteration, ledger.arrived(session, iteration.project_id, iteration.id), FAILED)
     return FAILED
 
 
@@ -146,6 +138,11 @@ def _withdraw(session: Session, iteration: Iteration) -> None:
         iterations.withdraw(session, iteration)
 
 
+def _pending_receipts(iteration_id: str) -> Select[str]:
+    """Receipts of the images that an iteration's model still has learned from."""
+    return select(Lineage.receipt).where(Lineage.iteration_id == iteration_id, Lineage.unlearned.is_(None)).distinct()
+
+
 def _fittable(session: Session, iteration: Iteration) -> bool:
     """Whether each tag has an image left; whether these are enough, the job sees."""
     bare = select(func.count()).where(
@@ -163,13 +160,8 @@ def _queue(session: Session, project: Project, iteration: Iteration) -> Job:
         .limit(1)
     )
     iteration.unlearning = PENDING
-    # Its receipts wait for it: they are signed once the old model is gone.
-    receipt = next(iter(pending_receipts(session, iteration.id)), None)
-    session.execute(
-        update(Blob)
-        .where(Blob.prefix.in_(_prefixes(session, iteration)), Blob.state == ledger.LIVE, Blob.receipt.is_(None))
-        .values(receipt=receipt)
-    )
+    waiting = select(Receipt.id).where(Receipt.id.in_(_pending_receipts(iteration.id)), Receipt.state == receipts.OPEN)
+    ledger.wait_for(session, project.account_id, project.id, iteration.id, session.scalars(waiting).all())
     return rows.enqueue(
         session,
         kind=REFIT,
@@ -180,11 +172,3 @@ def _queue(session: Session, project: Project, iteration: Iteration) -> Job:
         priority=_FIRST,
         payload=payload if trained is None else dict(trained),
     )
-
-
-def _prefixes(session: Session, iteration: Iteration) -> list[str]:
-    archives = session.scalars(select(Export.archive_id).where(Export.iteration_id == iteration.id))
-    return [
-        ledger.iteration_prefix(iteration.project_id, iteration.model_id),
-        *(ledger.export_prefix(iteration.project_id, archive_id) for archive_id in archives),
-    ]

@@ -10,15 +10,15 @@ import time
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from ownvision.data_rights import policies
+from ownvision.data_rights import holds, policies, receipts
 from ownvision.domains import CLASSIFICATION, DOMAINS
 from ownvision.jobs import rows
 from ownvision.services import exports, fitting, outputs, training
 from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL, Trained
-from ownvision.store import ledger
+from ownvision.store import ledger, tally
 from ownvision.store.database import insert_all
-from ownvision.store.tables import AuditEvent, Iteration, Project, ScoredImage, Suggestion
+from ownvision.store.tables import AuditEvent, Iteration, Project, Receipt, ScoredImage, Suggestion
 from ownvision.store.tables.base import now
 
 
@@ -28,7 +28,7 @@ def run(components: Components, claim: rows.Claim) -> None:
     Raises:
         Stale: The job is no longer this worker's.
         Cancelled: It was asked to stop, or its iteration is gone.
-        OwnVisionError: It can't be fitted; the message is for the person.
+        OwnVisionError: It can't be fitted, or a legal hold keeps the old model; the message is for the person.
     """
     begun = time.monotonic()
     with components.database.read() as session:
@@ -51,8 +51,7 @@ def failed(session: Session, project_id: str, iteration_id: str, reason: str) ->
     outputs.release(session, project_id, [iteration_id])
     iteration = session.get(Iteration, iteration_id)
     if iteration is not None and iteration.unlearning == policies.PENDING:
-        outcome = policies.give_up(session, iteration)
-        policies.settle(session, iteration, policies.pending_receipts(session, iteration_id), outcome)
+        policies.give_up(session, iteration)
 
 
 def _swap(components: Components, claim: rows.Claim, trained: Trained, seconds: float) -> bool:
@@ -63,9 +62,11 @@ def _swap(components: Components, claim: rows.Claim, trained: Trained, seconds: 
         iteration = session.get(Iteration, claim.subject)
         if iteration is None or project is None:
             raise rows.Cancelled(claim.job_id)
-        receipts, forgotten = policies.pending_receipts(session, iteration.id), iteration.erased_count
+        holds.check(session, project.account_id, project.id)
+        forgotten = iteration.erased_count
         if not fitting.settle(session, iteration, trained):
             return False
+        waited = ledger.arrived(session, project.id, iteration.id)
         ledger.make_live(session, [ledger.iteration_prefix(project.id, claim.job_id)])
         ledger.doom(session, [ledger.iteration_prefix(project.id, iteration.model_id)])
         iteration.model_id, iteration.unlearning = claim.job_id, policies.REFITTED
@@ -74,8 +75,10 @@ def _swap(components: Components, claim: rows.Claim, trained: Trained, seconds: 
         iteration.pipeline = training.pipeline(iteration.domain_id, claim.payload.get("augmentation") or {})
         _replace_rows(session, iteration, trained)
         ledger.doom_rows(session, project.account_id, project.id)
-        exports.remake(session, project, iteration.id)
-        policies.settle(session, iteration, receipts, policies.REFITTED)
+        exports.remake(session, project, iteration.id, waited)
+        policies.settle(session, iteration, waited, policies.REFITTED)
+        if waited:
+            receipts.record(session, session.get_one(Receipt, waited[0]))
         session.add(
             AuditEvent(
                 account_id=project.account_id,
@@ -93,9 +96,10 @@ def _swap(components: Components, claim: rows.Claim, trained: Trained, seconds: 
 
 def _replace_rows(session: Session, iteration: Iteration, trained: Trained) -> None:
     """The new model's scores for the old one's, which also hold what is left of erased images; its suggestions go."""
-    for table in (ScoredImage, Suggestion):
-        session.execute(
+    for kind, table in (("scores", ScoredImage), ("suggestions", Suggestion)):
+        gone = session.execute(
             delete(table).where(table.iteration_id == iteration.id).execution_options(synchronize_session=False)
         )
+        tally.count(session, kind, gone.rowcount)  # type: ignore[attr-defined]
     session.flush()
     insert_all(session, ScoredImage, [{**row, "iteration_id": iteration.id} for row in trained.scored])

@@ -56,10 +56,10 @@ class ModelCache:
             mine.set_exception(error)
         return mine.result()
 
-    def keys(self) -> list[str]:
-        """Of which models there is one loaded, or being loaded."""
+    def loaded(self) -> dict[str, str]:
+        """Whose models are loaded, or being loaded, and which version of each."""
         with self._lock:
-            return list(self._models)
+            return {key: version for key, (version, _) in self._models.items()}
 
     def evict(self, key: str) -> None:
         """Forget a model: its iteration is gone."""

@@ -21,16 +21,16 @@ HANDLERS: dict[str, Callable[[Components, Claim], None]] = {
     "embed": embedding.embed,
     "export": exports.run,
     "import": arriving.run,
-    closing.KIND: closing.run,
     "refit": refit.run,
+    closing.KIND: closing.run,
 }
 ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
     "train": fitting.failed,
     "embed": _nothing,
     "export": exports.failed,
     "import": arriving.failed,
-    closing.KIND: closing.failed,
     "refit": refit.failed,
+    closing.KIND: closing.failed,
 }
 
 

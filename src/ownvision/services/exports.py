@@ -92,7 +92,9 @@ def delete(session: Session, project: Project, iteration_id: str, export_id: str
     if export is None:
         raise OwnVisionError("NotFound", f"There is no export {export_id} of {iteration.name}.")
     tally.count(session, "jobsCancelled", len(rows.stop(session, [export.id])))
-    ledger.doom(session, [ledger.export_prefix(project.id, export.id)])
+    outputs.release(session, project.id, [export.id])
+    ledger.arrived(session, project.id, export.id)
+    ledger.doom(session, [ledger.export_prefix(project.id, export.archive_id)])
     session.delete(export)
     tally.count(session, "exports", 1)
     ledger.doom_rows(session, project.account_id, project.id)
@@ -159,6 +161,7 @@ def _put_in_place(components: Components, claim: rows.Claim, archive_id: str, mo
         if iteration.model_id != model_id:
             return False
         ledger.make_live(session, [ledger.export_prefix(claim.project_id, archive_id)])
+        ledger.arrived(session, claim.project_id, row.id)
         if row.archive_id != archive_id:
             ledger.doom(session, [ledger.export_prefix(claim.project_id, row.archive_id)])
         row.status, row.error, row.archive_id = DONE, None, archive_id
@@ -167,8 +170,15 @@ def _put_in_place(components: Components, claim: rows.Claim, archive_id: str, mo
     return True
 
 
-def remake(session: Session, project: Project, iteration_id: str) -> None:
-    """Make the archives of an iteration anew, since its model was replaced; until then the old ones are given."""
+def remake(session: Session, project: Project, iteration_id: str, receipts: Sequence[str]) -> None:
+    """Make the archives of an iteration anew, since its model was replaced; until then the old ones are given.
+
+    Args:
+        session: The transaction that replaces the model.
+        project: Whose it is.
+        iteration_id: Of which iteration.
+        receipts: Ids of receipts that are finished only then.
+    """
     for export in session.scalars(select(Export).where(Export.iteration_id == iteration_id, Export.status != FAILED)):
         payload = session.scalar(
             select(Job.payload).where(Job.kind == KIND, Job.subject == export.id).order_by(Job.created.desc()).limit(1)
@@ -182,6 +192,7 @@ def remake(session: Session, project: Project, iteration_id: str) -> None:
             lane=rows.QUICK,
             payload=payload,
         )
+        ledger.wait_for(session, project.account_id, project.id, export.id, receipts)
 
 
 def failed(session: Session, project_id: str, export_id: str, reason: str) -> None:
@@ -191,6 +202,7 @@ def failed(session: Session, project_id: str, export_id: str, reason: str) -> No
     """
     export = session.get(Export, export_id)
     outputs.release(session, project_id, [export_id])
+    ledger.arrived(session, project_id, export_id)
     if export is None:
         ledger.doom(session, [ledger.export_prefix(project_id, export_id)])
     elif export.status != FAILED:

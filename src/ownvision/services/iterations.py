@@ -159,9 +159,11 @@ def delete(session: Session, project: Project, iteration_id: str) -> None:
         )
     exports = list(session.scalars(select(Export).where(Export.iteration_id == iteration.id)))
     predictions = list(session.scalars(select(Prediction.id).where(Prediction.iteration_id == iteration.id)))
-    subjects = [iteration.id, *(export.id for export in exports)]
-    tally.count(session, "jobsCancelled", len(rows.stop(session, subjects)))
-    outputs.release(session, project.id, subjects)
+    about = [iteration.id, *(export.id for export in exports)]
+    tally.count(session, "jobsCancelled", len(rows.stop(session, about)))
+    outputs.release(session, project.id, about)
+    for subject in about:
+        ledger.arrived(session, project.id, subject)
     ledger.doom(
         session,
         [

@@ -184,6 +184,45 @@ def doom_rows(session: Session, account_id: str, project_id: str) -> None:
     session.add(Blob(prefix=prefix, kind=ROWS, account_id=account_id, project_id=project_id, **_doomed(session)))
 
 
+def wait_for(session: Session, account_id: str, project_id: str, subject: str, receipts: Iterable[str]) -> None:
+    """Receipts are not finished before `arrived` says that a job has replaced what still holds what they erased.
+
+    Args:
+        session: The transaction that queues the job.
+        account_id: Whose.
+        project_id: Of which project.
+        subject: The id of what is to be replaced.
+        receipts: Ids of receipts.
+    """
+    for receipt_id in receipts:
+        prefix = f"{_waiting(project_id, subject)}{receipt_id}/"
+        blob = session.get(Blob, prefix) or Blob(
+            prefix=prefix, kind=ROWS, account_id=account_id, project_id=project_id, receipt=receipt_id
+        )
+        blob.state, blob.due = PENDING, None  # no lease: it does not lapse
+        session.add(blob)
+    session.flush()
+
+
+def arrived(session: Session, project_id: str, subject: str) -> list[str]:
+    """What was waited for is replaced, or will never be; this transaction dooms for the first of the receipts.
+
+    Returns:
+        Ids of the receipts that waited.
+    """
+    begin = _waiting(project_id, subject)
+    waiting = Blob.prefix > begin, Blob.prefix < f"{begin[:-1]}0", Blob.state == PENDING  # "0" follows "/"
+    receipts = sorted(one for one in session.scalars(select(Blob.receipt).where(*waiting)) if one is not None)
+    session.execute(update(Blob).where(*waiting).values(state=DOOMED, due=now()))
+    if receipts:
+        session.info.setdefault(RECEIPT, receipts[0])
+    return receipts
+
+
+def _waiting(project_id: str, subject: str) -> str:
+    return f"{project_id}/{ROWS}/{subject}/"
+
+
 def doom_tag(session: Session, account_id: str, project_id: str, tag_id: str) -> None:
     """Note that a tag was erased: it owns no bytes, but a restored backup must erase it again."""
     prefix = f"{project_id}/tags/{tag_id}/"

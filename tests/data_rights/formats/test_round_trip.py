@@ -54,7 +54,7 @@ def projects(draw: st.DrawFn) -> tuple[list[Picture], list[str], bool]:
 
 
 @pytest.mark.parametrize("module", FORMATS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(given_project=projects())
 def test_a_written_project_reads_back(
     module: ModuleType, given_project: tuple[list[Picture], list[str], bool], tmp_path: Path

@@ -2,17 +2,33 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import audit, erasure, images, jobs, lineage, person, receipts, travel, webhook
+from ownvision.api.own import (
+    account,
+    audit,
+    erasure,
+    holds,
+    images,
+    jobs,
+    lineage,
+    person,
+    receipts,
+    retention,
+    travel,
+    webhook,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
+    account.router,
     audit.router,
     erasure.router,
+    holds.router,
     images.router,
     jobs.router,
     lineage.router,
     person.router,
     receipts.public,
     receipts.router,
+    retention.router,
     travel.router,
     webhook.router,
 )

@@ -53,6 +53,11 @@ def upgrade() -> None:
     with op.batch_alter_table("jobs") as jobs:
         jobs.alter_column("project_id", existing_type=sa.String(), nullable=True)
         jobs.add_column(sa.Column("asked_by", sa.String(length=36), nullable=True))
+    # When a row's time is over follows from when it was made: `data_rights.retention`.
+    for table in ("predictions", "suggestions"):
+        op.drop_index(f"ix_{table}_expires", table)
+        op.drop_column(table, "expires")
+        op.create_index(f"ix_{table}_created", table, ["created"])
     op.create_table(
         "receipts",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -68,9 +73,9 @@ def upgrade() -> None:
         sa.Column("signed", _MOMENT, nullable=True),
         sa.Column("statement", sa.String(), nullable=True),
         sa.Column("signature", sa.String(), nullable=True),
+        sa.Column("learned", sa.JSON(), nullable=False),
         sa.Column("settled", _MOMENT, nullable=True),
         sa.Column("counted", sa.JSON(), nullable=False),
-        sa.Column("learned", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_receipts")),
         sa.UniqueConstraint("account_id", "number", name=op.f("uq_receipts_account_id_number")),
     )
@@ -151,6 +156,10 @@ def downgrade() -> None:
         op.execute(statement)
     for table in ("backups", "legal_holds", "retention_rules", "audit_events", "takeouts", "receipts"):
         op.drop_table(table)
+    for table in ("predictions", "suggestions"):
+        op.drop_index(f"ix_{table}_created", table)
+        op.add_column(table, sa.Column("expires", _MOMENT, nullable=False, server_default="2100-01-01 00:00:00.000000"))
+        op.create_index(f"ix_{table}_expires", table, ["expires"])
     op.execute("DELETE FROM jobs WHERE project_id IS NULL")
     with op.batch_alter_table("jobs") as jobs:
         jobs.drop_column("asked_by")
