@@ -452,7 +452,7 @@ BESIDE: tuple[Kind, ...] = (
             rows(
                 "jobs",
                 "id account_id project_id kind lane subject priority state payload progress attempts token lease_until "
-                "cancel_requested error created started finished",
+                "cancel_requested error created started finished asked_by",
             ),
         ),
         "so that work survives a crash, and its result can be asked for",
@@ -745,6 +745,8 @@ MACHINERY: tuple[Kind, ...] = (
             Memory("api.memo.Memo", "who a key belongs to, which iteration a published name means"),
             Memory("store.keys.KeyStore", "keys of projects"),
             Memory("services.usage.Meter", "predictions counted in the last seconds"),
+            Memory("data_rights.audit.Trail", "views of the last half second, by ids"),
+            Memory("store.audit._for_driver", "the statement that adds an audit event"),
             Memory("api.limits.Rates", "when each key called in the last second"),
             Memory("store.ledger._ImageIds", "beginnings of the latest image ids"),
             Memory("services.uris._rounded_up", "hours at which addresses end"),
