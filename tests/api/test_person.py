@@ -43,7 +43,8 @@ def test_what_is_found_is_taken_out_restricted_and_erased(
     both = search(own, files=form)
     assert {one["id"]: one["by"][0] for one in both} == {first: "bytes", second: "bytes", kept: "fileName"}
     assert httpx.get(both[0]["thumbnailUri"]).status_code == httpx.get(both[0]["imageUri"]).status_code == 200
-    assert both[0]["workspace"] and both[0]["fileName"] == f"{SEED}.jpg"
+    assert both[0]["workspace"]
+    assert both[0]["fileName"] == f"{SEED}.jpg"
 
     chosen = {"images": [first, second]}
     began = own.post(f"{PATH}/takeouts", json=chosen).json()
