@@ -258,7 +258,7 @@ def test_no_receipt_waits_for_what_will_not_come(house: Components, end: str) ->
 
 
 def test_a_legal_hold_keeps_the_old_model_but_nobody_is_answered_by_it(house: Components) -> None:
-    home = home_with(house, "retrain", t.train)
+    home = home_with(house, "retrain", e.pretended)
     home.erase(home.images["red"][0])
     with house.database.write() as session:
         session.add(LegalHold(account_id=home.project.account_id, project_id=home.project.id, reason="A lawsuit."))
@@ -269,7 +269,7 @@ def test_a_legal_hold_keeps_the_old_model_but_nobody_is_answered_by_it(house: Co
 
 
 def test_where_too_few_images_are_left_it_is_unpublished(house: Components) -> None:
-    home = home_with(house, "retrain", t.train, red=6)
+    home = home_with(house, "retrain", e.pretended, red=6)
     model = home.model()
     receipt = home.erase(*home.images["red"][:2])  # four are left, each tag needs five
     assert home.now.unlearning == "pending"
@@ -311,7 +311,7 @@ class _Interfering:
 
 @pytest.mark.parametrize("what", ["erased", "restricted"])
 def test_an_image_that_goes_while_a_model_is_refitted_is_not_in_it_either(house: Components, what: str) -> None:
-    home = home_with(house, "retrain", t.train)
+    home = home_with(house, "retrain", e.pretended)
     second = home.images["red"][1]
 
     def go() -> None:
@@ -341,7 +341,7 @@ def killed_while_writing(home: Home) -> None:
 
 
 def test_a_refit_that_was_killed_is_taken_up_and_leaves_nothing_behind(house: Components) -> None:
-    home = home_with(house, "retrain", t.train)
+    home = home_with(house, "retrain", e.pretended)
     home.erase(home.images["red"][0])
     old = home.model()
     killed_while_writing(home)
@@ -352,7 +352,7 @@ def test_a_refit_that_was_killed_is_taken_up_and_leaves_nothing_behind(house: Co
 
 
 def test_a_refit_that_is_given_up_keeps_only_the_old_model_and_unpublishes_it(house: Components) -> None:
-    home = home_with(house, "retrain", t.train)
+    home = home_with(house, "retrain", e.pretended)
     home.erase(home.images["red"][0])
     old = home.model()
     for _ in range(rows.MAX_ATTEMPTS):
@@ -363,7 +363,7 @@ def test_a_refit_that_is_given_up_keeps_only_the_old_model_and_unpublishes_it(ho
 
 
 def test_an_iteration_deleted_while_it_is_refitted_leaves_nothing(house: Components) -> None:
-    home = home_with(house, "retrain", t.train)
+    home = home_with(house, "retrain", e.pretended)
     home.erase(home.images["red"][0])
 
     def go() -> None:
@@ -378,7 +378,7 @@ def test_an_iteration_deleted_while_it_is_refitted_leaves_nothing(house: Compone
 
 
 def test_one_model_can_be_refitted_by_hand(house: Components) -> None:
-    home = home_with(house, "keep", t.train)
+    home = home_with(house, "keep", e.pretended)
 
     def refit() -> Job:
         with house.database.write() as session:

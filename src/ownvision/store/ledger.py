@@ -212,7 +212,8 @@ def arrived(session: Session, project_id: str, subject: str) -> list[str]:
     """
     begin = _waiting(project_id, subject)
     waiting = Blob.prefix > begin, Blob.prefix < f"{begin[:-1]}0", Blob.state == PENDING  # "0" follows "/"
-    receipts = sorted(one for one in session.scalars(select(Blob.receipt).where(*waiting)) if one is not None)
+    named = select(Blob.receipt).where(*waiting)
+    receipts = list(session.scalars(select(Receipt.id).where(Receipt.id.in_(named)).order_by(Receipt.number)))
     session.execute(update(Blob).where(*waiting).values(state=DOOMED, due=now()))
     if receipts:
         session.info.setdefault(_RECEIPT, receipts[0])
