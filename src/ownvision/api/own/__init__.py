@@ -2,15 +2,18 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import erasure, images, jobs, lineage, receipts, travel, webhook
+from ownvision.api.own import account, erasure, holds, images, jobs, lineage, receipts, retention, travel, webhook
 
 ROUTERS: tuple[APIRouter, ...] = (
+    account.router,
     erasure.router,
+    holds.router,
     images.router,
     jobs.router,
     lineage.router,
     receipts.public,
     receipts.router,
+    retention.router,
     travel.router,
     webhook.router,
 )
