@@ -79,9 +79,9 @@ class _Stray:
 def _strays(session: Session, keys: KeyStore) -> list[_Stray]:
     # Keys are listed before rows: one made in between is not missed by the rows.
     there = {ledger.PROJECT: keys.projects(), ledger.ACCOUNT: keys.accounts()}
-    known: dict[str, dict[str, bool]] = {
-        ledger.PROJECT: dict(session.execute(select(Project.id, Project.closed.is_not(None))).tuples()),
-        ledger.ACCOUNT: dict(session.execute(select(Account.id, Account.closed.is_not(None))).tuples()),
+    known = {
+        ledger.PROJECT: _closed(session, Project),
+        ledger.ACCOUNT: _closed(session, Account),
     }
     return [
         _Stray(kind, id, known[kind].get(id, False))
@@ -89,6 +89,11 @@ def _strays(session: Session, keys: KeyStore) -> list[_Stray]:
         for id in ids
         if known[kind].get(id, True)
     ]
+
+
+def _closed(session: Session, table: type[Project] | type[Account]) -> dict[str, bool]:
+    """Whether each is closed."""
+    return {id: closed is not None for id, closed in session.execute(select(table.id, table.closed))}
 
 
 def scrub_due(database: Database, data: Path, between: float = _RECEIPT_SECONDS) -> bool:

@@ -194,7 +194,6 @@ def close(session: Session, account: Account) -> None:
     """Take an account out of everybody's sight: its API keys, names and counts go at once, and its projects close."""
     for project in session.scalars(select(Project).where(Project.account_id == account.id, Project.closed.is_(None))):
         projects.close(session, project)
-        tally.count(session, "projects", 1)
     for kind, table in (("keys", ApiKey), ("usage", Usage)):
         gone = session.execute(delete(table).where(table.account_id == account.id))
         tally.count(session, kind, gone.rowcount)  # type: ignore[attr-defined]
