@@ -407,3 +407,37 @@ def test_an_archive_that_can_not_be_made_anew_goes_all_the_same(house: Component
     (export,) = _exports(house)
     assert export.status == "Failed"
     assert not [key for key in t.files(house) if key.endswith(exports.ARCHIVE)]
+
+
+def test_the_journal_tells_a_model_that_was_replaced_from_an_iteration_that_went(house: Components) -> None:
+    home = home_with(house, "retrain", e.pretended)
+
+    def journaled() -> list[tuple[str, str]]:
+        """What the journal holds of iterations and models, once the sweeper told it."""
+        while ledger.sweep(house.database, house.blobs, erased=house.keys.journal):
+            pass
+        return [
+            (kind, name.rstrip("/").rpartition("/")[2])
+            for kind, name in house.keys.erased()
+            if kind in ("iteration", "model")
+        ]
+
+    home.erase(home.images["red"][0])
+    t.work(house)
+    refitted = home.now.model_id
+    assert journaled() == [("model", home.iteration.id)]  # the iteration is not erased
+    with house.database.write() as session:
+        locked = projects.get(session, home.project.account_id, home.project.id, lock=True)
+        iterations.unpublish(session, locked, home.iteration.id)
+        iterations.delete(session, locked, home.iteration.id)
+    assert set(journaled()[1:]) == {("iteration", home.iteration.id), ("iteration", refitted)}
+
+
+def test_a_model_that_a_restored_backup_brought_back_is_replaced_again(house: Components) -> None:
+    home = home_with(house, "keep", e.pretended)
+    home.erase(home.images["red"][0])
+    with house.database.write() as session:
+        assert policies.unlearn(session, ["another", home.now.model_id]) == 1
+    assert home.now.unlearning == "pending"
+    t.work(house)
+    assert (home.now.unlearning, home.now.publish_name) == ("refitted", "colours")

@@ -55,7 +55,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class Notes:
-    """Kinds of the ledger that own no file: they note what was erased as rows or as a whole."""
+    """Kinds of the ledger that own no file: they note what was erased as rows or as a whole, or was replaced."""
 
     kinds: tuple[str, ...]
 
@@ -187,7 +187,7 @@ ORIGINAL: tuple[Kind, ...] = (
             rows(
                 "iterations",
                 "revision domain_id classification_type training_type reserved_budget_in_hours training_seconds "
-                "selected_tags custom_base_model pipeline error image_count tagged_count",
+                "selected_tags custom_base_model pipeline error image_count tagged_count left_out",
             ),
         ),
         "to know what a model learned from, and whether training again would change anything",
@@ -273,7 +273,7 @@ ORIGINAL: tuple[Kind, ...] = (
         "exports",
         "an archive of a model for one platform, and that it was asked for",
         (
-            rows("exports", "id iteration_id platform flavor status error created"),
+            rows("exports", "id iteration_id platform flavor status error created archive_id"),
             Objects("export", "archive.zip", "PROJECT/exports/ID/archive.zip"),
         ),
         "to run the model elsewhere",
@@ -423,7 +423,7 @@ BESIDE: tuple[Kind, ...] = (
     Kind(
         "models",
         "the network that an iteration's training made; tags stand in it by id",
-        (Objects("iteration", "model.onnx", "PROJECT/iterations/ID/model.onnx"),),
+        (rows("iterations", "model_id", ""), Objects("iteration", "model.onnx", "PROJECT/iterations/ID/model.onnx")),
         "to predict with",
         KEPT_WITH_ITERATION,
         ("ExportIteration",),
@@ -433,9 +433,13 @@ BESIDE: tuple[Kind, ...] = (
     Kind(
         "lineage",
         "ids of images that an iteration learned from and that were erased since, and by which receipt",
-        (rows("lineage", "iteration_id image_id receipt"),),
-        "to know which models learned from what is no longer there",
+        (
+            rows("lineage", "iteration_id image_id receipt unlearned"),
+            rows("iterations", "erased_count unlearning", ""),
+        ),
+        "to know which models learned from what is no longer there, and which were trained anew without it",
         KEPT_WITH_ITERATION,
+        ("GetIteration", "GET /api/projects/{projectId}/iterations/{iterationId}/lineage", "ownvision lineage show"),
         export=f"{_PROJECT}/restore/iterations/",
         delete=("DeleteIteration", "DeleteProject"),
     ),
@@ -561,7 +565,8 @@ BESIDE: tuple[Kind, ...] = (
         (
             rows(
                 "receipts",
-                "id account_id number state operation key_id subjects erased kept asked signed statement signature",
+                "id account_id number state operation key_id subjects erased kept asked signed statement signature "
+                "learned",
             ),
         ),
         "they are the proof of an erasure, and outlive the account",
@@ -637,7 +642,7 @@ MACHINERY: tuple[Kind, ...] = (
         "which prefix of the object store belongs to whom, and whether it is to be removed; no content",
         (
             rows("blobs", "prefix kind account_id project_id state due created receipt"),
-            Notes(("rows", "tag", "project", "account")),
+            Notes(("rows", "tag", "project", "account", "model", "archive")),
         ),
         "so that nothing is lost and nothing is left",
         "with its object, and a day beyond",

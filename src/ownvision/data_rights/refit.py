@@ -68,7 +68,7 @@ def _swap(components: Components, claim: rows.Claim, trained: Trained, seconds: 
             return False
         waited = ledger.arrived(session, project.id, iteration.id)
         ledger.make_live(session, [ledger.iteration_prefix(project.id, claim.job_id)])
-        ledger.doom(session, [ledger.iteration_prefix(project.id, iteration.model_id)])
+        ledger.doom_replaced(session, ledger.MODEL, ledger.iteration_prefix(project.id, iteration.model_id))
         iteration.model_id, iteration.unlearning = claim.job_id, policies.REFITTED
         iteration.trained_at = iteration.last_modified = now()
         iteration.training_seconds = seconds

@@ -28,6 +28,7 @@ log = logging.getLogger("ownvision.store")
 
 PENDING, LIVE, DOOMED, COUNTED, GONE = "pending", "live", "doomed", "counted", "gone"
 ROWS = "rows"  # a kind without bytes
+MODEL, ARCHIVE = "model", "archive"  # kinds of what was replaced, of an iteration and an export that live on
 TAG, PROJECT, ACCOUNT = "tag", "project", "account"  # kinds of what is noted as erased as a whole
 LEASE = timedelta(minutes=15)
 AFTERSWEEP = timedelta(days=1)
@@ -168,6 +169,25 @@ def doom(session: Session, prefixes: Sequence[str]) -> None:
     """Whatever lies under these prefixes is to go, once the transaction is committed; what is gone is swept again."""
     for part in _parts(prefixes):
         session.execute(update(Blob).where(Blob.prefix.in_(part), Blob.state != COUNTED).values(**_doomed(session)))
+
+
+def doom_replaced(session: Session, kind: str, prefix: str) -> None:
+    """Doom what something else took the place of: what owned it lives on, which a restored backup must respect."""
+    session.execute(update(Blob).where(Blob.prefix == prefix).values(kind=kind))
+    doom(session, [prefix])
+
+
+def doom_owner(session: Session, kind: str, account_id: str, project_id: str, prefix: str) -> None:
+    """Note, by the prefix that its own id names, that a thing is gone whose bytes had come to lie elsewhere.
+
+    So that a restored backup, in which they lie there still, erases it again.
+    """
+    blob = session.get(Blob, prefix) or Blob(prefix=prefix, account_id=account_id, project_id=project_id)
+    blob.kind = kind
+    for name, value in _doomed(session).items():
+        setattr(blob, name, value)
+    session.add(blob)
+    session.flush()
 
 
 def release(session: Session, prefixes: Sequence[str]) -> None:
