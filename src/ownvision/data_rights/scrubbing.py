@@ -27,9 +27,9 @@ _QUIET_SECONDS = 60.0
 _BETWEEN_SECONDS = 600.0
 # ... but where something is erased all the time, it is done all the same.
 _PATIENCE_SECONDS = 3_600.0
-# For a receipt that somebody waits for it is done sooner, though never for more than a small part of the time.
+# For a receipt that somebody waits for it is done sooner, though never for more than a thirtieth of the time.
 _RECEIPT_SECONDS = 60.0
-_LARGEST_PART = 1 / 30
+_SHORT_SECONDS = 2.0
 # On PostgreSQL a young key may belong to a request whose commit is still to come.
 _YOUNG_SECONDS = 60.0
 
@@ -114,7 +114,7 @@ def scrub_due(database: Database, data: Path, between: float = _RECEIPT_SECONDS)
         ).one()
     if receipts_wait is not None:
         first_settled, last_settled = (moment.timestamp() for moment in receipts_wait)
-        rested = now - scrubbed > max(between, took / _LARGEST_PART)
+        rested = now - scrubbed > between * max(1.0, took / _SHORT_SECONDS)
         if rested and (now - last_settled >= between / 4 or now - first_settled > 5 * between):
             return True
     if first is None or last is None:
