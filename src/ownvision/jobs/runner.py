@@ -7,10 +7,12 @@ import threading
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from ownvision.data_rights import audit
 from ownvision.jobs import rows
 from ownvision.jobs.handlers import HANDLERS, ON_FAILED
 from ownvision.services.components import Components, open_components
 from ownvision.settings import Settings
+from ownvision.store.audit import acting
 from ownvision.store.tables import Job
 
 log = logging.getLogger("ownvision.jobs")
@@ -29,6 +31,11 @@ _NICE = {
 
 def run(components: Components, claim: rows.Claim) -> None:
     """Run a claimed job to its end; whatever happens, its row says so afterwards."""
+    with acting(audit.of_job(claim.kind, claim.account_id, claim.asked_by, claim.project_id, claim.subject)):
+        _run(components, claim)
+
+
+def _run(components: Components, claim: rows.Claim) -> None:
     try:
         HANDLERS[claim.kind](components, claim)
     except rows.Stale:
