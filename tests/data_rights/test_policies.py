@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -179,11 +179,11 @@ def test_a_refitted_model_is_the_one_that_never_saw_the_image(house: Components)
     with house.database.read() as session:
         assert _figures(session, home.project, after) == _figures(session, home.project, fresh)
         entries = lineage.image_set(session, after)
-        (audited,) = session.scalars(select(AuditEvent).where(AuditEvent.operation == "RefitIteration"))
+        (audited,) = session.scalars(select(AuditEvent).where(AuditEvent.operation == "RefitJob"))
     assert gone not in entries.images
     assert [(entry.image_id, entry.receipt) for entry in entries.erased] == [(gone, receipt.id)]
     assert entries.erased[0].unlearned is not None
-    assert (audited.target, audited.count) == (after.id, 1)
+    assert (audited.target, audited.action) == (after.id, "change")
     assert [one["outcome"] for one in home.receipt(receipt).learned] == ["refitted"]
 
     (export,) = _exports(house)
@@ -302,11 +302,11 @@ class _Interfering:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._blobs, name)
 
-    def put_new(self, key: str, data: bytes, *, durable: bool = True) -> None:
+    def put_parts(self, key: str, parts: Iterable[bytes]) -> None:
         if key.endswith(MODEL) and self._happens is not None:
             happens, self._happens = self._happens, None
             happens()
-        self._blobs.put_new(key, data, durable=durable)
+        self._blobs.put_parts(key, parts)
 
 
 @pytest.mark.parametrize("what", ["erased", "restricted"])
