@@ -671,7 +671,7 @@ MACHINERY: tuple[Kind, ...] = (
             Elsewhere("with `OWNVISION_DATABASE_URL`: the PostgreSQL server"),
         ),
         "they are what the tables lie in",
-        "freed pages are rewritten after an erasure, ten minutes later at most where it is quiet, else an hour",
+        "freed pages are rewritten within minutes of an erasure where it is quiet, else within an hour",
         without="what is in them is listed by table",
     ),
     Kind(
