@@ -22,6 +22,8 @@ from ownvision.api.training import (
     tags,
     travel,
 )
+from ownvision.data_rights.audit import Trail
+from ownvision.services import predictions as predictions_rules
 from ownvision.services.components import Components
 from ownvision.services.usage import Meter
 
@@ -62,7 +64,9 @@ def assemble(components: Components) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.rates = Rates()
     app.state.memo = Memo(components.database)
-    app.state.meter = Meter(components.database)
+    app.state.trail = Trail(components.database)
+    # Beside it: another process may have erased an iteration whose model this one has loaded.
+    app.state.meter = Meter(components.database, beside=lambda: predictions_rules.forget_erased(components))
     app.state.draining = False
     errors.install(app)
     for router in _ROUTERS:
@@ -79,7 +83,7 @@ def assemble(components: Components) -> FastAPI:
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["apim-request-id", "Retry-After"],
+            expose_headers=["apim-request-id", "OwnVision-Receipt", "Retry-After"],
             max_age=86_400,
         )
     app.add_middleware(

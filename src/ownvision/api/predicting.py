@@ -6,15 +6,17 @@ import threading
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from ownvision.api import fetch, shapes
+from ownvision.api import fetch
 from ownvision.api.routes import Call
 from ownvision.api.uploads import check_room
 from ownvision.api.wire import Json
 from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
 from ownvision.services import iterations, predictions, projects
+from ownvision.store import audit
 from ownvision.store.tables import Iteration, IterationTag, Project
 from ownvision.store.tables.base import now
+from ownvision.wire import shapes
 
 # More at once than there are cores would only wait for each other in the middle of their work.
 _TURNS = threading.BoundedSemaphore(os.cpu_count() or 2)
@@ -117,6 +119,7 @@ def _predict(
     store: bool,
     application: str | None,
 ) -> Json:
+    audit.concerns(target=iteration.id)
     with _TURNS:
         found, info = predictions.predict(call.components, iteration, tags, data)
     created = now()

@@ -5,18 +5,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 
 from ownvision.client import ClientError
 from ownvision.settings import Settings
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from ownvision.services.components import Components
 
 RUN = "Run a service"
 Data = Annotated[
     Path | None, typer.Option(help="Folder that holds database, objects and keys; default OWNVISION_DATA or ./data")
 ]
+AccountName = Annotated[
+    str | None, typer.Option("--account", help="User name of the account; not needed while there is one")
+]
+ProjectName = Annotated[str | None, typer.Option("--project", help="A project's name or id; default: the account")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
@@ -29,14 +36,44 @@ def settings_with(**given: Any) -> Settings:
 def installation(data: Path | None) -> Iterator["Components"]:
     """The parts of an installation that exists; a mistyped folder must not become a new one."""
     # Here and below the service is imported by the command that needs it: `--help` answers at once.
+    from ownvision.data_rights import audit
     from ownvision.services.components import open_components
+    from ownvision.store.audit import acting
 
     settings = settings_with(data=data)
     if not (settings.data / "keys").is_dir():
         start = f"`ownvision serve --data {settings.data}`"
         raise ClientError(f"There is no installation in {settings.data}; the first {start} makes one.")
     components = open_components(settings)
+    act = audit.of_command(_command())
     try:
-        yield components
+        with acting(act):
+            yield components
+        audit.keep(components.database, act)
     finally:
         components.database.close()
+
+
+def _command() -> str:
+    context = click.get_current_context(silent=True)
+    return "" if context is None else context.command_path.partition(" ")[2]
+
+
+def scope(session: "Session", account: str | None, project: str | None) -> tuple[str, str | None]:
+    """Ids of the account of that user name and of its project of that name or id.
+
+    Raises:
+        OwnVisionError: There is no such account, or several and no name; NotFoundProject, with the names there are.
+    """
+    from ownvision.errors import OwnVisionError
+    from ownvision.services import accounts, projects
+
+    account_id = accounts.named(session, account).id
+    if project is None:
+        return account_id, None
+    there = projects.all(session, account_id)
+    found = next((row.id for row in there if project in (row.id, row.name)), None)
+    if found is None:
+        names = ", ".join(sorted(row.name for row in there)) or "none"
+        raise OwnVisionError("NotFoundProject", f"There is no project {project!r}; there are: {names}.")
+    return account_id, found

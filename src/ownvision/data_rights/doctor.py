@@ -22,11 +22,19 @@ from ownvision.store.tables import (
     Prediction,
     Project,
     Tag,
+    Takeout,
 )
 from ownvision.store.tables.base import now
 
 # What must lie under a live prefix of each kind.
-_FILES = {"image": "original", "prediction": "original", "iteration": "model.onnx", "export": "archive.zip"}
+_FILES = {
+    "image": "original",
+    "prediction": "original",
+    "iteration": "model.onnx",
+    "export": "archive.zip",
+    "takeout": "archive.zip",
+}
+_STEP = 2**20
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,18 @@ class Finding:
 
 
 def doctor(components: Components) -> Iterator[Finding]:
-    """Examine an installation, serving or not; nothing found means nothing is lost, orphaned or damaged."""
+    """Examine an installation, serving or not; nothing found means nothing is lost, orphaned or damaged.
+
+    What is on its way out with a closed project or account is passed over.
+    """
+    with components.database.read() as session:
+        closed = _closed(session)
+    for finding in _examined(components):
+        if finding.kind == "stray key" or finding.where.partition("/")[0] not in closed:
+            yield finding
+
+
+def _examined(components: Components) -> Iterator[Finding]:
     with components.database.read() as session:
         yield from _database(session, components)
     yield from _keys(components)
@@ -48,6 +67,20 @@ def doctor(components: Components) -> Iterator[Finding]:
         yield from _counts(session)
         yield from _owners(session)
     yield from _files(components)
+
+
+def _closed(session: Session) -> set[str]:
+    """Ids of closed projects and accounts, and of what a closed project's rows are known by here."""
+    projects = select(Project.id).where(Project.closed.is_not(None))
+    iterations = select(Iteration.id).where(Iteration.project_id.in_(projects))
+    inside = (
+        projects,
+        select(Account.id).where(Account.closed.is_not(None)),
+        select(Tag.id).where(Tag.project_id.in_(projects)),
+        iterations,
+        select(Export.id).where(Export.iteration_id.in_(iterations)),
+    )
+    return {id for query in inside for id in session.scalars(query)}
 
 
 def _database(session: Session, components: Components) -> Iterator[Finding]:
@@ -64,8 +97,8 @@ def _keys(components: Components) -> Iterator[Finding]:
     # Under the write lock nobody is between making a key and committing what it is for.
     with components.database.write() as session:
         kinds = (
-            ("project", set(keys.projects()), set(session.scalars(select(Project.id)))),
-            ("account", set(keys.accounts()), set(session.scalars(select(Account.id)))),
+            ("project", set(keys.projects()), set(session.scalars(select(Project.id).where(Project.closed.is_(None))))),
+            ("account", set(keys.accounts()), set(session.scalars(select(Account.id).where(Account.closed.is_(None))))),
         )
     for kind, there, rows in kinds:
         for id in sorted(there - rows):
@@ -126,18 +159,22 @@ def _owners(session: Session) -> Iterator[Finding]:
             for row in session.execute(select(Prediction.id, Prediction.project_id))
         ),
         *(
-            ledger.iteration_prefix(row.project_id, row.id)
+            ledger.iteration_prefix(row.project_id, row.model_id)
             for row in session.execute(
-                select(Iteration.id, Iteration.project_id).where(Iteration.status == "Completed")
+                select(Iteration.model_id, Iteration.project_id).where(Iteration.status == "Completed")
             )
         ),
         *(
-            ledger.export_prefix(row.project_id, row.id)
+            ledger.export_prefix(row.project_id, row.archive_id)
             for row in session.execute(
-                select(Export.id, Iteration.project_id)
+                select(Export.archive_id, Iteration.project_id)
                 .join(Iteration, Iteration.id == Export.iteration_id)
                 .where(Export.status == "Done")
             )
+        ),
+        *(
+            ledger.takeout_prefix(row.project_id or row.account_id, row.id)
+            for row in session.scalars(select(Takeout).where(Takeout.status == "Done"))
         ),
     ]
     for prefix in promised:
@@ -183,12 +220,16 @@ def _ledger(components: Components, prefix: str, name: str) -> tuple[str | None,
 
 
 def _wrong_with(components: Components, key: str, sha256: str | None) -> str | None:
+    digest, start = hashlib.sha256(), 0
     try:
-        data = components.blobs.read(key)
+        size = components.blobs.size(key)
+        while start == 0 or start < size:  # an archive may be larger than memory
+            digest.update(components.blobs.read_range(key, start, start + _STEP))
+            start += _STEP
     except BlobMissing:
         return None  # removed while we looked; that it should be there is asked from the other side
     except (BlobDamaged, KeyMissing) as error:
         return str(error)
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+    if sha256 is not None and digest.hexdigest() != sha256:
         return "These are not the bytes that were uploaded."
     return None

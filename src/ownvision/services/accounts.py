@@ -1,22 +1,26 @@
 """Accounts: who owns everything, and the four keys that open it."""
 
 import hashlib
+import re
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
 from ownvision.limits import TIERS
-from ownvision.services import usage
+from ownvision.services import projects, usage
 from ownvision.services.components import Components
+from ownvision.store import audit, ledger, tally
 from ownvision.store.keys import KeyStore
-from ownvision.store.tables import Account, ApiKey, Iteration, Project, Tag
+from ownvision.store.tables import Account, ApiKey, Iteration, Project, Receipt, Tag, Usage
 from ownvision.store.tables.base import new_id, now
 
 KINDS = ("training", "prediction")
 SLOTS = ("primary", "secondary")
+_KEY = re.compile(r"[!-~]{16,128}")
 # The wire has int32 counts and no word for "unlimited".
 _UNLIMITED = 2**31 - 1
 
@@ -37,14 +41,14 @@ def get(session: Session, account_id: str) -> Account:
         OwnVisionError: NotFoundApimSubscription, when there is none.
     """
     account = session.get(Account, account_id)
-    if account is None:
+    if account is None or account.closed is not None:
         raise OwnVisionError("NotFoundApimSubscription", f"There is no account {account_id}.")
     return account
 
 
 def all(session: Session) -> list[Account]:
     """Every account, oldest first."""
-    return list(session.scalars(select(Account).order_by(Account.created)))
+    return list(session.scalars(select(Account).where(Account.closed.is_(None)).order_by(Account.created)))
 
 
 def named(session: Session, user_name: str | None) -> Account:
@@ -56,6 +60,7 @@ def named(session: Session, user_name: str | None) -> Account:
     accounts = all(session)
     matching = [account for account in accounts if user_name in (None, account.user_name)]
     if len(matching) == 1:
+        audit.concerns(account_id=matching[0].id)
         return matching[0]
     names = ", ".join(account.user_name for account in accounts) or "none"
     wanted = f"no account named {user_name!r}" if user_name else f"{len(accounts)} accounts; say which"
@@ -83,6 +88,7 @@ def create(session: Session, keys: KeyStore, *, user_name: str, email: str, tier
             "/Microsoft.CognitiveServices/accounts/prediction"
         ),
     )
+    audit.concerns(account_id=account_id)
     keys.create_account(account_id)
     session.add(account)
     session.flush()
@@ -119,6 +125,44 @@ def rotate(session: Session, keys: KeyStore, account: Account, kind: str, slot: 
     return _renew(keys, row)
 
 
+def check_keys(session: Session, account: Account, given: Mapping[tuple[str, str], str]) -> None:
+    """See that an account can have the keys it had elsewhere.
+
+    Raises:
+        OwnVisionError: BadRequestInvalid for what is no key; Conflict, when another account has one of them.
+    """
+    for kind, slot in ((kind, slot) for kind in KINDS for slot in SLOTS):
+        if not _KEY.fullmatch(given.get((kind, slot), "")):
+            raise OwnVisionError("BadRequestInvalid", f"The {slot} {kind} key is none that can be used here.")
+    digests = [_digest(key) for key in given.values()]
+    others = select(ApiKey.id).where(ApiKey.sha256.in_(digests), ApiKey.account_id != account.id)
+    if len(set(digests)) != len(digests) or session.scalar(others.limit(1)) is not None:
+        raise OwnVisionError("Conflict", "Another account here has one of these keys; import without --with-keys.")
+
+
+def take_keys(session: Session, keys: KeyStore, account: Account, given: Mapping[tuple[str, str], str]) -> None:
+    """Give an account the keys it had elsewhere; those it has stop working with the commit.
+
+    Args:
+        session: A write transaction.
+        keys: The key store.
+        account: Whose.
+        given: Each key by kind and slot.
+
+    Raises:
+        OwnVisionError: As `check_keys`.
+    """
+    check_keys(session, account, given)
+    mine = list(session.scalars(select(ApiKey).where(ApiKey.account_id == account.id)))
+    for row in mine:
+        row.sha256 = row.id  # two of them may change places
+    session.flush()
+    for row in mine:
+        key = given[row.kind, row.slot]
+        row.sha256, row.sealed, row.created = _digest(key), keys.seal(key.encode(), f"api-key {account.id}"), now()
+    session.flush()
+
+
 def _shown_keys(session: Session, keys: KeyStore, account: Account) -> dict[tuple[str, str], str]:
     rows = session.scalars(select(ApiKey).where(ApiKey.account_id == account.id))
     return {(row.kind, row.slot): keys.open(row.sealed, f"api-key {account.id}").decode() for row in rows}
@@ -141,8 +185,12 @@ def info(session: Session, keys: KeyStore, account: Account) -> dict[str, Any]:
     """GetAccountInfo in v1.2's shape, with the tier's quotas and what is used of them."""
     shown = _shown_keys(session, keys, account)
     tier = TIERS[account.tier]
-    projects = list(
-        session.scalars(select(Project).where(Project.account_id == account.id).order_by(Project.created.desc()))
+    mine = list(
+        session.scalars(
+            select(Project)
+            .where(Project.account_id == account.id, Project.closed.is_(None))
+            .order_by(Project.created.desc())
+        )
     )
     predicted = usage.predictions(session, account.id)
     iterations = _count_by_project(session, Iteration, account.id)
@@ -160,7 +208,7 @@ def info(session: Session, keys: KeyStore, account: Account) -> dict[str, Any]:
         "Keys": {"TrainingKeys": pair("training"), "PredictionKeys": pair("prediction")},
         "Quotas": {
             "Tier": account.tier,
-            "Projects": quota(tier.projects, len(projects)),
+            "Projects": quota(tier.projects, len(mine)),
             "Predictions": quota(tier.predictions_per_month, predicted),
             "PerProject": [
                 {
@@ -169,7 +217,7 @@ def info(session: Session, keys: KeyStore, account: Account) -> dict[str, Any]:
                     "Images": quota(tier.images_per_project, project.image_count),
                     "Tags": quota(tier.tags_per_project, tags.get(project.id, 0)),
                 }
-                for project in projects
+                for project in mine
             ],
         },
     }
@@ -185,19 +233,37 @@ def _count_by_project(session: Session, table: type[Iteration] | type[Tag], acco
     return {row[0]: row[1] for row in rows}
 
 
-def first_start(components: Components) -> Account:
-    """The installation's first account, made when there is none yet."""
+def close(session: Session, account: Account) -> None:
+    """Take an account out of everybody's sight: its API keys, names and counts go at once, and its projects close."""
+    for project in session.scalars(select(Project).where(Project.account_id == account.id, Project.closed.is_(None))):
+        projects.close(session, project)
+    for kind, table in (("keys", ApiKey), ("usage", Usage)):
+        gone = session.execute(delete(table).where(table.account_id == account.id))
+        tally.count(session, kind, gone.rowcount)  # type: ignore[attr-defined]
+    account.user_name, account.email, account.closed = f"closed {account.id}", "", now()
+    tally.count(session, "accounts", 1)
+    ledger.close(session, ledger.ACCOUNT, account.id, account.id)
+    session.flush()
+
+
+def first_start(components: Components) -> Account | None:
+    """The installation's first account, made when nothing was ever kept here.
+
+    Returns:
+        None where every account was erased: whoever wants a new one says so (`ownvision account create`).
+    """
     settings = components.settings
     with components.database.write() as session:
         accounts = all(session)
-        return (
-            accounts[0]
-            if accounts
-            else create(
-                session,
-                components.keys,
-                user_name=settings.account_name,
-                email=settings.account_email,
-                tier=settings.tier,
-            )
+        if accounts:
+            return accounts[0]
+        used = session.scalar(select(Account.id).limit(1)) or session.scalar(select(Receipt.id).limit(1))
+        if used is not None or next(components.keys.erased(), None) is not None:
+            return None
+        return create(
+            session,
+            components.keys,
+            user_name=settings.account_name,
+            email=settings.account_email,
+            tier=settings.tier,
         )

@@ -1,10 +1,10 @@
 """Erase images from every iteration: rows, bytes, scores. What stays is lineage (iteration, image id, receipt)."""
 
 from sqlalchemy import ColumnElement, func, select, update
-from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
-from ownvision.store import ledger
+from ownvision.services import coverage
+from ownvision.store import ledger, tally
 from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Lineage, Project, ScoredImage
 from ownvision.store.tables.base import new_id
 
@@ -20,7 +20,7 @@ def erase_everywhere(session: Session, project: Project, chosen: ColumnElement[b
     images = session.execute(select(Image.seq, Image.id, Image.since, Image.until).where(chosen)).all()
     if not images:
         return []
-    receipt = new_id()
+    receipt = ledger.receipt_of(session) or new_id()
     for iteration in session.scalars(select(Iteration).where(Iteration.project_id == project.id)):
         seen = [
             (seq, image_id)
@@ -28,23 +28,43 @@ def erase_everywhere(session: Session, project: Project, chosen: ColumnElement[b
             if since <= iteration.revision and (until is None or until > iteration.revision)
         ]
         if seen:
-            session.add_all(
-                Lineage(iteration_id=iteration.id, image_id=image_id, receipt=receipt) for _, image_id in seen
-            )
-            _lower_counts(session, iteration, [seq for seq, _ in seen])
+            _forget(session, iteration, dict(seen), receipt)
     ids = [image_id for _, image_id, _, _ in images]
     for start in range(0, len(ids), 500):
         part = ids[start : start + 500]
-        session.execute(update(ScoredImage).where(ScoredImage.image_id.in_(part)).values(image_id=None))
-        session.execute(sql_delete(Image).where(Image.id.in_(part)).execution_options(synchronize_session=False))
+        detached = session.execute(update(ScoredImage).where(ScoredImage.image_id.in_(part)).values(image_id=None))
+        tally.count(session, "scoresDetached", detached.rowcount)  # type: ignore[attr-defined]
+    coverage.remove(session, [seq for seq, _, _, _ in images])
     ledger.doom(session, [ledger.image_prefix(project.id, image_id) for image_id in ids])
     session.flush()
     session.expire_all()
     return ids
 
 
-def _lower_counts(session: Session, iteration: Iteration, seqs: list[int]) -> None:
+def _forget(session: Session, iteration: Iteration, images: dict[int, str], receipt: str) -> None:
+    """What an iteration keeps of images that are erased: lower counts, and lineage of those it learned from."""
+    learned = {images[seq] for seq in _lower_counts(session, iteration, list(images))}
+    if iteration.status == "Completed":
+        learned -= set(iteration.left_out)
+        iteration.erased_count += len(learned)
+        if learned and iteration.unlearning != "pending":
+            iteration.unlearning = "kept"
+        if iteration.left_out:
+            iteration.left_out = [image_id for image_id in iteration.left_out if image_id not in images.values()]
+    session.add_all(Lineage(iteration_id=iteration.id, image_id=image_id, receipt=receipt) for image_id in learned)
+
+
+def _lower_counts(session: Session, iteration: Iteration, seqs: list[int]) -> set[int]:
+    """Returns those of the images that carry a tag which the iteration was trained on."""
+    trained = set(
+        session.scalars(
+            select(IterationTag.tag_id).where(
+                IterationTag.iteration_id == iteration.id, IterationTag.position.is_not(None)
+            )
+        )
+    )
     tagged: set[int] = set()
+    learned: set[int] = set()
     for start in range(0, len(seqs), 500):
         links = session.execute(
             select(ImageTag.tag_id, ImageTag.image_seq).where(
@@ -54,6 +74,7 @@ def _lower_counts(session: Session, iteration: Iteration, seqs: list[int]) -> No
             )
         ).all()
         tagged.update(seq for _, seq in links)
+        learned.update(seq for tag_id, seq in links if tag_id in trained)
         for tag_id in {tag_id for tag_id, _ in links}:
             lost = sum(1 for other, _ in links if other == tag_id)
             session.execute(
@@ -63,3 +84,4 @@ def _lower_counts(session: Session, iteration: Iteration, seqs: list[int]) -> No
             )
     iteration.image_count -= len(seqs)
     iteration.tagged_count -= len(tagged)
+    return learned

@@ -1,14 +1,25 @@
 """Iterations: look at, rename, publish, delete. `training` makes them."""
 
+from sqlalchemy import delete as sql_delete
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
 from ownvision.jobs import rows
 from ownvision.limits import Limits
-from ownvision.services import coverage, projects
-from ownvision.store import ledger
-from ownvision.store.tables import Account, Export, Iteration, IterationTag, Prediction, Project
+from ownvision.services import coverage, outputs, projects
+from ownvision.store import ledger, tally
+from ownvision.store.tables import (
+    Account,
+    Export,
+    Iteration,
+    IterationTag,
+    Lineage,
+    Prediction,
+    Project,
+    ScoredImage,
+    Suggestion,
+)
 from ownvision.store.tables.base import now
 
 COMPLETED = "Completed"
@@ -56,6 +67,17 @@ def learned_tags(session: Session, iteration_id: str) -> list[IterationTag]:
             select(IterationTag)
             .where(IterationTag.iteration_id == iteration_id, IterationTag.position.is_not(None))
             .order_by(IterationTag.position)
+        )
+    )
+
+
+def that_learned(session: Session, project: Project, tag_id: str) -> list[Iteration]:
+    """The iterations that have a tag as it was when they were trained."""
+    return list(
+        session.scalars(
+            select(Iteration)
+            .join(IterationTag, IterationTag.iteration_id == Iteration.id)
+            .where(Iteration.project_id == project.id, IterationTag.tag_id == tag_id)
         )
     )
 
@@ -135,21 +157,43 @@ def delete(session: Session, project: Project, iteration_id: str) -> None:
             "BadRequestIterationIsPublished",
             f"Iteration is already published as: {iteration.publish_name}. Unpublish it before deleting it.",
         )
-    exports = list(session.scalars(select(Export.id).where(Export.iteration_id == iteration.id)))
+    exports = list(session.scalars(select(Export).where(Export.iteration_id == iteration.id)))
     predictions = list(session.scalars(select(Prediction.id).where(Prediction.iteration_id == iteration.id)))
-    rows.cancel(session, [iteration.id, *exports])
+    about = [iteration.id, *(export.id for export in exports)]
+    tally.count(session, "jobsCancelled", len(rows.stop(session, about)))
+    outputs.release(session, project.id, about)
+    for subject in about:
+        ledger.arrived(session, project.id, subject)
     ledger.doom(
         session,
         [
-            ledger.iteration_prefix(project.id, iteration.id),
-            *(ledger.export_prefix(project.id, export_id) for export_id in exports),
+            ledger.iteration_prefix(project.id, iteration.model_id),
+            *(ledger.export_prefix(project.id, export.archive_id) for export in exports),
             *(ledger.prediction_prefix(project.id, prediction_id) for prediction_id in predictions),
         ],
     )
-    session.delete(iteration)
+    _remove(session, iteration)
     ledger.doom_rows(session, project.account_id, project.id)
     session.flush()
     coverage.release(session, project.id)
+
+
+def _remove(session: Session, iteration: Iteration) -> None:
+    """Delete its row and all that hangs on it, counted by kind."""
+    for kind, table in (
+        ("predictions", Prediction),
+        ("exports", Export),
+        ("suggestions", Suggestion),
+        ("scores", ScoredImage),
+        ("lineage", Lineage),
+        ("iterationTags", IterationTag),
+    ):
+        gone = session.execute(
+            sql_delete(table).where(table.iteration_id == iteration.id).execution_options(synchronize_session=False)
+        )
+        tally.count(session, kind, gone.rowcount)  # type: ignore[attr-defined]
+    session.delete(iteration)
+    tally.count(session, "iterations", 1)
 
 
 def publish(
@@ -222,6 +266,12 @@ def published(session: Session, project: Project, name: str) -> Iteration:
     if iteration is None:
         raise OwnVisionError("NotFoundIteration", "Invalid iteration")
     return iteration
+
+
+def withdraw(session: Session, iteration: Iteration) -> None:
+    """Let the prediction API answer with an iteration no more, neither by a name nor by default."""
+    iteration.is_default = False
+    _withdraw(session, iteration)
 
 
 def _withdraw(session: Session, iteration: Iteration) -> None:

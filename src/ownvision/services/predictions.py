@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,11 @@ from ownvision.inference import Classification
 from ownvision.learning import pixels, uncertainty
 from ownvision.learning.evaluate import Detections
 from ownvision.limits import Limits
-from ownvision.services import paging
+from ownvision.services import models, paging
 from ownvision.services.components import Components
-from ownvision.services.fitting import MODEL
 from ownvision.services.intake import within
 from ownvision.services.paging import Order, Position
-from ownvision.store import ledger
+from ownvision.store import ledger, tally
 from ownvision.store.blobs import BlobDamaged, BlobMissing
 from ownvision.store.keys import KeyMissing
 from ownvision.store.tables import Iteration, IterationTag, Prediction, Project
@@ -67,7 +66,6 @@ def predict(
     """
     if not data:
         raise OwnVisionError("BadRequestImageStream", "The request holds no image.")
-    prefix = ledger.iteration_prefix(iteration.project_id, iteration.id)
     limits = components.settings.limits
     try:
         info = pixels.inspect(data)
@@ -77,7 +75,7 @@ def predict(
                 f"The image is {info.width} × {info.height}; its longer side may have {limits.image_side} pixels, and "
                 f"{limits.image_aspect:g} times the shorter.",
             )
-        model = components.models.get(iteration.id, lambda: components.blobs.read(prefix + MODEL))
+        model = components.models.get(iteration.id, lambda: models.read(components, iteration), iteration.model_id)
         found = model.predict(data)
     except pixels.BadImage as error:
         raise OwnVisionError(_CODE_BY_REASON[error.reason], str(error)) from None
@@ -150,20 +148,19 @@ def store(
     except KeyMissing:
         raise OwnVisionError("NotFoundProject", f"Project {project.id} was deleted meanwhile.") from None
     with components.database.write() as session:
-        if session.get(Iteration, iteration.id) is None:
+        there = select(Iteration.id).join(Project, Project.id == Iteration.project_id)
+        if session.scalar(there.where(Iteration.id == iteration.id, Project.closed.is_(None))) is None:
             ledger.doom(session, [prefix])
             session.commit()
             raise OwnVisionError("NotFoundIteration", "Invalid iteration")
         ledger.make_live(session, [prefix])
-        moment = now()
         row = Prediction(
             id=prediction_id,
             project_id=project.id,
             iteration_id=iteration.id,
             domain_id=iteration.domain_id,
             application=application,
-            created=moment,
-            expires=moment + timedelta(days=components.settings.prediction_days),
+            created=now(),
             uncertainty=doubt(predictions, exclusive=iteration.classification_type == "Multiclass"),
             predictions=kept(predictions),
             sha256=hashlib.sha256(data).hexdigest(),
@@ -232,19 +229,31 @@ def delete(session: Session, project: Project, ids: Sequence[str]) -> None:
     """
     if not ids:
         raise OwnVisionError("BadRequestPredictionIdsMissing", "Say which predictions to delete.")
-    _remove(session, and_(Prediction.project_id == project.id, Prediction.id.in_(list(ids))))
+    remove(session, project.id, ids)
 
 
-def expire(session: Session, now: datetime) -> int:
-    """Delete the stored predictions whose time is over; returns how many went."""
-    return _remove(session, Prediction.expires <= now)
+def forget_erased(components: Components) -> None:
+    """Let go of loaded models that were replaced, whose iteration is no more, or whose project is closed."""
+    loaded = components.models.loaded()
+    if not loaded:
+        return
+    there = select(Iteration.id, Iteration.model_id).join(Project, Project.id == Iteration.project_id)
+    with components.database.read() as session:
+        rows = session.execute(there.where(Iteration.id.in_(loaded), Project.closed.is_(None)))
+        known = {row.id: row.model_id for row in rows}
+    for iteration_id, model_id in loaded.items():
+        if known.get(iteration_id) != model_id:
+            components.models.evict(iteration_id)
 
 
-def _remove(session: Session, chosen: ColumnElement[bool]) -> int:
-    found = session.execute(select(Prediction.project_id, Prediction.id).where(chosen)).all()
+def remove(session: Session, project_id: str, ids: Sequence[str]) -> int:
+    """Delete stored predictions of a project with their images; returns how many of these there were."""
+    chosen = and_(Prediction.project_id == project_id, Prediction.id.in_(list(ids)))
+    found = session.scalars(select(Prediction.id).where(chosen)).all()
     if found:
-        ledger.doom(session, [ledger.prediction_prefix(project_id, id) for project_id, id in found])
+        ledger.doom(session, [ledger.prediction_prefix(project_id, id) for id in found])
         session.execute(sql_delete(Prediction).where(chosen).execution_options(synchronize_session=False))
+        tally.count(session, "predictions", len(found))
     return len(found)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete as sql_delete
@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 from ownvision.domains import CLASSIFICATION, DOMAINS
 from ownvision.errors import OwnVisionError
 from ownvision.limits import Limits
-from ownvision.services import embedding, iterations, paging, projects, tags
+from ownvision.services import embedding, iterations, models, paging, projects, tags
 from ownvision.services.components import Components
-from ownvision.services.fitting import MODEL
 from ownvision.services.paging import Order, Position
 from ownvision.services.predictions import Predicted, doubt, kept, labelled, predict
 from ownvision.store import ledger
@@ -48,7 +47,7 @@ def suggest(
 ) -> list[Suggested]:
     """What a trained iteration suggests for images of the workspace, in the order asked for.
 
-    What was suggested before and has not expired is given again as it was. The model runs outside any transaction.
+    What was suggested before and is still kept is given again as it was. The model runs outside any transaction.
 
     Raises:
         OwnVisionError: NotFoundProject, NotFoundIteration, BadRequestIterationIsNotTrained; BadRequestInvalidIds for
@@ -134,12 +133,6 @@ def count(
     return counts
 
 
-def expire(session: Session, moment: datetime) -> int:
-    """Delete the suggestions whose time is over; returns how many went."""
-    gone = session.execute(sql_delete(Suggestion).where(Suggestion.expires <= moment))
-    return int(gone.rowcount)  # type: ignore[attr-defined]
-
-
 def _live(session: Session, project: Project, image_ids: Sequence[str]) -> dict[str, Image]:
     found = session.scalars(
         select(Image).where(Image.id.in_(image_ids), Image.project_id == project.id, Image.until.is_(None))
@@ -152,15 +145,14 @@ def _asked(session: Session, project: Project, image_ids: Sequence[str]) -> list
     unknown = next((image_id for image_id in image_ids if image_id not in there), None)
     if unknown is not None:
         raise OwnVisionError("BadRequestInvalidIds", f"There is no image {unknown} in the workspace of {project.id}.")
-    return [there[image_id] for image_id in dict.fromkeys(image_ids)]
+    # Restricted images are kept, but nothing is suggested for them.
+    return [there[image_id] for image_id in dict.fromkeys(image_ids) if there[image_id].restricted is None]
 
 
 def _stored(session: Session, iteration: Iteration, seqs: Sequence[int]) -> list[Suggestion]:
     return list(
         session.scalars(
-            select(Suggestion).where(
-                Suggestion.iteration_id == iteration.id, Suggestion.image_seq.in_(seqs), Suggestion.expires > now()
-            )
+            select(Suggestion).where(Suggestion.iteration_id == iteration.id, Suggestion.image_seq.in_(seqs))
         )
     )
 
@@ -175,7 +167,7 @@ def _predict(
         found = (predict(components, iteration, learned, _original(components, prefix)) for prefix in prefixes)
         return [[one for one in boxes if one["probability"] >= _LEAST_BOX] for boxes, _ in found]
     try:
-        model = components.blobs.read(ledger.iteration_prefix(iteration.project_id, iteration.id) + MODEL)
+        model = models.read(components, iteration)
         features = embedding.gather(components, DOMAINS[iteration.domain_id].backbone, prefixes, lambda _: None)
     except embedding.Unreadable as error:
         raise _gone(error.image_id) from None
@@ -223,12 +215,11 @@ def _keep(
                 iteration_id=iteration.id,
                 project_id=project_id,
                 created=moment,
-                expires=moment + timedelta(days=components.settings.suggestion_days),
                 uncertainty=doubt(found, exclusive=exclusive),
                 predictions=kept(found),
             )
             for image, found in zip(wanted, made, strict=True)
-            if image.id in there
+            if image.id in there and there[image.id].restricted is None
         ]
         session.add_all(rows)
     return {row.image_seq: row for row in rows}
@@ -259,9 +250,9 @@ def _matching(
             .where(
                 Suggestion.iteration_id == iteration.id,
                 Suggestion.created <= begun,
-                Suggestion.expires > now(),
                 Image.until.is_(None),
                 Image.tagged.is_(False),
+                Image.restricted.is_(None),
                 *order.beyond(after),
             )
             .order_by(*order.by())

@@ -1,8 +1,8 @@
 """Tokens of ExportProject: signed addresses, each for one project at one revision, revoked by removing their row."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select
+from sqlalchemy import and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
@@ -12,7 +12,6 @@ from ownvision.store.tables.base import new_id, now
 
 # Rounded up from `benchmarks/results/travel.csv`, two cores that others use too.
 _START_MILLISECONDS, _IMAGE_MILLISECONDS, _ITERATION_MILLISECONDS = 500, 2, 250
-_KEPT = timedelta(days=7)  # after it expired, so that the list still explains a token that was refused
 
 
 def make(session: Session, project: Project, days: int) -> ProjectExport:
@@ -21,13 +20,21 @@ def make(session: Session, project: Project, days: int) -> ProjectExport:
     Raises:
         OwnVisionError: BadRequestExportWhileTraining.
     """
-    made = iterations.all(session, project)
-    if any(iteration.status == "Training" for iteration in made):
+    if any(iteration.status == "Training" for iteration in iterations.all(session, project)):
         raise OwnVisionError(
             "BadRequestExportWhileTraining", "The project is being trained; wait until that ends, or cancel it."
         )
+    export = snapshot(session, project, days)
+    session.add(export)
+    session.flush()
+    return export
+
+
+def snapshot(session: Session, project: Project, days: int) -> ProjectExport:
+    """A project as it is now, not stored: its revision, and how much of it travels."""
+    made = iterations.all(session, project)
     moment = now()
-    export = ProjectExport(
+    return ProjectExport(
         id=new_id(),
         project_id=project.id,
         revision=project.revision,
@@ -38,9 +45,6 @@ def make(session: Session, project: Project, days: int) -> ProjectExport:
         created=moment,
         expires=(moment + timedelta(days=days)).replace(microsecond=0),
     )
-    session.add(export)
-    session.flush()
-    return export
 
 
 def estimate(export: ProjectExport) -> int:
@@ -53,7 +57,7 @@ def estimate(export: ProjectExport) -> int:
 
 
 def all(session: Session, project: Project) -> list[ProjectExport]:
-    """A project's tokens, newest first; those that expired are listed for a week."""
+    """A project's tokens, newest first; those that expired are listed as long as retention keeps them."""
     return list(
         session.scalars(
             select(ProjectExport)
@@ -83,16 +87,6 @@ def valid(session: Session, export_id: str) -> ProjectExport | None:
         return None
     project = session.get(Project, export.project_id)
     return None if project is None or project.status == projects.IMPORTING else export
-
-
-def expire(session: Session, moment: datetime) -> None:
-    """Remove the rows of tokens that expired a week ago."""
-    session.execute(delete(ProjectExport).where(due(moment)))
-
-
-def due(moment: datetime) -> ColumnElement[bool]:
-    """Which rows `expire` removes."""
-    return ProjectExport.expires <= moment - _KEPT
 
 
 def _travelling(session: Session, project: Project, table: type[Image] | type[Region]) -> int:
