@@ -274,7 +274,7 @@ ORIGINAL: tuple[Kind, ...] = (
         "exports",
         "an archive of a model for one platform, and that it was asked for",
         (
-            rows("exports", "id iteration_id platform flavor status error created"),
+            rows("exports", "id iteration_id platform flavor status error created archive_id"),
             Objects("export", "archive.zip", "PROJECT/exports/ID/archive.zip"),
         ),
         "to run the model elsewhere",
@@ -429,7 +429,10 @@ BESIDE: tuple[Kind, ...] = (
     Kind(
         "models",
         "the network that an iteration's training made; tags stand in it by id",
-        (Objects("iteration", "model.onnx", "PROJECT/iterations/ID/model.onnx"),),
+        (
+            Objects("iteration", "model.onnx", "PROJECT/iterations/ID/model.onnx"),
+            rows("iterations", "model_id", ""),
+        ),
         "to predict with",
         KEPT_WITH_ITERATION,
         ("ExportIteration",),
@@ -438,12 +441,20 @@ BESIDE: tuple[Kind, ...] = (
     ),
     Kind(
         "lineage",
-        "ids of images that an iteration learned from and that were erased since, and by which receipt",
-        (rows("lineage", "iteration_id image_id receipt"),),
-        "to know which models learned from what is no longer there",
+        "ids of images that an iteration learned from and that were erased since, by which receipt, and whether it was "
+        "fitted again without them; ids of images that it left out because they are restricted",
+        (
+            rows("lineage", "iteration_id image_id receipt unlearned"),
+            rows("iterations", "erased_count unlearning left_out", ""),
+        ),
+        "to know which models learned from what is no longer there, and to make them unlearn it",
         KEPT_WITH_ITERATION,
-        export=f"{_PROJECT}/restore/iterations/",
-        delete=("DeleteIteration", "DeleteProject"),
+        (
+            "GET /api/projects/{projectId}/iterations/{iterationId}/lineage",
+            "POST /api/projects/{projectId}/images/lineage",
+        ),
+        f"{_PROJECT}/restore/iterations/",
+        ("DeleteIteration", "DeleteProject"),
     ),
     Kind(
         "jobs",
@@ -569,7 +580,7 @@ BESIDE: tuple[Kind, ...] = (
             rows(
                 "receipts",
                 "id account_id number state operation key_id subjects erased kept asked signed statement signature "
-                "settled counted",
+                "settled counted learned",
             ),
         ),
         "they are the proof of an erasure, and outlive the account",
