@@ -8,7 +8,7 @@ from datetime import datetime
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response, StreamingResponse
 
@@ -23,7 +23,7 @@ from ownvision.services.uris import Resource
 from ownvision.store import ledger
 from ownvision.store.blobs import BlobExists, BlobMissing
 from ownvision.store.keys import KeyMissing
-from ownvision.store.tables import Export, Image, Iteration, Prediction, Project, ProjectExport
+from ownvision.store.tables import Export, Image, Iteration, Prediction, Project, ProjectExport, Takeout
 from ownvision.store.tables.base import now
 
 router = APIRouter(
@@ -36,6 +36,7 @@ router = APIRouter(
 )
 BYTES = "application/octet-stream"
 _STEP = 1 << 20
+_ARCHIVES = ("export", "takeout")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 _GONE = OwnVisionError("NotFound", "There is nothing at this address any more.")
 
@@ -60,6 +61,12 @@ def prediction_file(request: Request, project: str, image: str) -> Response:
 @router.get("/m-{project}/{archive}", operation_id="GetExportFile", response_model=None, response_class=Response)
 def export_file(request: Request, project: str, archive: str) -> Response:
     """An export's archive."""
+    return _answer(request)
+
+
+@router.get("/takeouts/{owner}/{archive}", operation_id="GetTakeoutFile", response_model=None, response_class=Response)
+def takeout_file(request: Request, owner: str, archive: str) -> Response:
+    """A takeout's archive; a download that was cut off goes on where it was (`Range`)."""
     return _answer(request)
 
 
@@ -120,11 +127,11 @@ def _answer(request: Request) -> Response:
     headers = {"ETag": tag, "Cache-Control": _caching(resource, query), "Accept-Ranges": "bytes"}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    if resource.kind == "export":
+    if resource.kind in _ARCHIVES:
         name = path.rpartition("/")[2]
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
     key, size = _there(components, resource)
-    if resource.file != uris.ORIGINAL and resource.kind != "export" and not key.endswith(uris.ORIGINAL):
+    if resource.file != uris.ORIGINAL and resource.kind not in _ARCHIVES and not key.endswith(uris.ORIGINAL):
         media = "image/jpeg"
     return _ranged(components, request, key, size, media, headers)
 
@@ -148,12 +155,8 @@ def media_type(session: Session, resource: Resource) -> str:
             )
         )
     else:
-        format = session.scalar(
-            select(Export.status)
-            .join(Iteration, Iteration.id == Export.iteration_id)
-            .where(Export.id == resource.object_id, Iteration.project_id == resource.project_id)
-        )
-        if format == "Done":
+        status = session.scalar(_status(resource))
+        if status == "Done":
             return "application/zip"
         format = None
     if format is None:
@@ -161,9 +164,23 @@ def media_type(session: Session, resource: Resource) -> str:
     return f"image/{format.lower()}"
 
 
+def _status(resource: Resource) -> Select[str]:
+    if resource.kind == "takeout":
+        return select(Takeout.status).where(
+            Takeout.id == resource.object_id,
+            func.coalesce(Takeout.project_id, Takeout.account_id) == resource.project_id,
+            Takeout.expires > now(),
+        )
+    return (
+        select(Export.status)
+        .join(Iteration, Iteration.id == Export.iteration_id)
+        .where(Export.id == resource.object_id, Iteration.project_id == resource.project_id)
+    )
+
+
 def _made(components: Components, resource: Resource) -> str:
     """The file under the prefix that answers: a copy that is missing is made now, and stays with its original."""
-    if resource.kind == "export" or resource.file == uris.ORIGINAL:
+    if resource.kind in _ARCHIVES or resource.file == uris.ORIGINAL:
         return resource.file
     if components.blobs.exists(resource.prefix + resource.file):
         return resource.file
@@ -187,6 +204,8 @@ def placed(session: Session, resource: Resource) -> Resource:
 
 
 def _caching(resource: Resource, query: str) -> str:
+    if resource.kind == "takeout":
+        return "no-store"  # no copy is to stay on the way: it goes with the first thing in it that is erased
     if resource.kind == "export":
         return "private, no-cache"  # it may be made anew: ask with the ETag
     expiry = datetime.fromisoformat(parse_qs(query)["se"][0])

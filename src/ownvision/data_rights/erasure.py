@@ -6,16 +6,15 @@ transaction. After the commit, `after_commit` does what must not happen before i
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from ownvision.data_rights import closing, holds, policies, receipts, scrubbing
+from ownvision.data_rights import closing, holds, policies, receipts, scrubbing, takeouts
 from ownvision.data_rights.who import Who
-from ownvision.jobs import rows
 from ownvision.services import accounts, exports, images, iterations, predictions, projects, regions, tags
 from ownvision.services.components import Components
 from ownvision.store import ledger, tally
-from ownvision.store.tables import Blob, Image, ImageTag, Lineage, Project, Receipt, Region, Takeout
+from ownvision.store.tables import Image, ImageTag, Lineage, Project, Receipt, Region
 
 _PART = 500
 _NAMED = 1_000  # ids of images that a receipt lists; all are in the journal
@@ -135,7 +134,7 @@ def erase_project(session: Session, who: Who, project_id: str) -> Receipt:
     holds.check(session, who.account_id, project_id)
     projects.check_unpublished(session, project)
     receipt = receipts.begin(session, who.account_id, "DeleteProject", who.key_id, {"projects": [project_id]})
-    _remove_takeouts(session, who.account_id, None)
+    _remove_takeouts(session, who.account_id, project_id)
     projects.close(session, project)
     closing.enqueue(session, who.account_id, project_id)
     return receipts.record(session, receipt)
@@ -236,20 +235,6 @@ def _keep_covered(session: Session, receipt: Receipt, ids: Sequence[str]) -> Non
         )
 
 
-def _remove_takeouts(session: Session, account_id: str, project_id: str | None) -> None:
-    """Remove the archives of the whole account, and of one project: they hold what is erased."""
-    of = (
-        Takeout.project_id.is_(None)
-        if project_id is None
-        else Takeout.project_id.is_(None) | (Takeout.project_id == project_id)
-    )
-    found = list(session.scalars(select(Takeout.id).where(Takeout.account_id == account_id, of)))
-    if not found:
-        return
-    tally.count(session, "jobsCancelled", len(rows.stop(session, found)))
-    for takeout_id in found:
-        for owner in (account_id, project_id):
-            prefixes = session.scalars(select(Blob.prefix).where(Blob.prefix == f"{owner}/takeouts/{takeout_id}/"))
-            ledger.doom(session, list(prefixes))
-    session.execute(delete(Takeout).where(Takeout.id.in_(found)).execution_options(synchronize_session=False))
-    tally.count(session, "takeouts", len(found))
+def _remove_takeouts(session: Session, account_id: str, project_id: str) -> None:
+    """Archives that were made before hold what is erased, and go; those that are being made begin anew."""
+    tally.count(session, "takeouts", len(takeouts.doom_holding(session, account_id, project_id)))

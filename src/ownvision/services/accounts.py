@@ -1,7 +1,9 @@
 """Accounts: who owns everything, and the four keys that open it."""
 
 import hashlib
+import re
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import delete, func, select
@@ -18,6 +20,7 @@ from ownvision.store.tables.base import new_id, now
 
 KINDS = ("training", "prediction")
 SLOTS = ("primary", "secondary")
+_KEY = re.compile(r"[!-~]{16,128}")
 # The wire has int32 counts and no word for "unlimited".
 _UNLIMITED = 2**31 - 1
 
@@ -118,6 +121,44 @@ def rotate(session: Session, keys: KeyStore, account: Account, kind: str, slot: 
             "BadRequestInvalid", f"There is no {kind} key {slot!r}; use {' or '.join(KINDS)} and {' or '.join(SLOTS)}."
         )
     return _renew(keys, row)
+
+
+def check_keys(session: Session, account: Account, given: Mapping[tuple[str, str], str]) -> None:
+    """See that an account can have the keys it had elsewhere.
+
+    Raises:
+        OwnVisionError: BadRequestInvalid for what is no key; Conflict, when another account has one of them.
+    """
+    for kind, slot in ((kind, slot) for kind in KINDS for slot in SLOTS):
+        if not _KEY.fullmatch(given.get((kind, slot), "")):
+            raise OwnVisionError("BadRequestInvalid", f"The {slot} {kind} key is none that can be used here.")
+    digests = [_digest(key) for key in given.values()]
+    others = select(ApiKey.id).where(ApiKey.sha256.in_(digests), ApiKey.account_id != account.id)
+    if len(set(digests)) != len(digests) or session.scalar(others.limit(1)) is not None:
+        raise OwnVisionError("Conflict", "Another account here has one of these keys; import without --with-keys.")
+
+
+def take_keys(session: Session, keys: KeyStore, account: Account, given: Mapping[tuple[str, str], str]) -> None:
+    """Give an account the keys it had elsewhere; those it has stop working with the commit.
+
+    Args:
+        session: A write transaction.
+        keys: The key store.
+        account: Whose.
+        given: Each key by kind and slot.
+
+    Raises:
+        OwnVisionError: As `check_keys`.
+    """
+    check_keys(session, account, given)
+    mine = list(session.scalars(select(ApiKey).where(ApiKey.account_id == account.id)))
+    for row in mine:
+        row.sha256 = row.id  # two of them may change places
+    session.flush()
+    for row in mine:
+        key = given[row.kind, row.slot]
+        row.sha256, row.sealed, row.created = _digest(key), keys.seal(key.encode(), f"api-key {account.id}"), now()
+    session.flush()
 
 
 def _shown_keys(session: Session, keys: KeyStore, account: Account) -> dict[tuple[str, str], str]:

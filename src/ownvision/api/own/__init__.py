@@ -2,7 +2,19 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import account, erasure, holds, images, jobs, lineage, receipts, retention, travel, webhook
+from ownvision.api.own import (
+    account,
+    erasure,
+    holds,
+    images,
+    jobs,
+    lineage,
+    receipts,
+    retention,
+    takeouts,
+    travel,
+    webhook,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     account.router,
@@ -14,6 +26,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     receipts.public,
     receipts.router,
     retention.router,
+    takeouts.router,
     travel.router,
     webhook.router,
 )
