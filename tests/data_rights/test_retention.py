@@ -115,9 +115,7 @@ def _suggestion(session: Session, project: Project, at: datetime) -> Base:
 
 
 def _takeout(session: Session, project: Project, at: datetime) -> Base:
-    row = Takeout(
-        id=new_id(), account_id=project.account_id, project_id=project.id, status="Done", created=at, expires=at
-    )
+    row = Takeout(id=new_id(), account_id=project.account_id, project_id=project.id, status="Done", created=at)
     _blob(session, project, ledger.takeout_prefix(project.id, row.id), "takeout")
     return row
 

@@ -549,7 +549,7 @@ BESIDE: tuple[Kind, ...] = (
         (
             rows(
                 "takeouts",
-                "id account_id project_id selection status error size sha256 counts created expires",
+                "id account_id project_id selection status error size sha256 counts created",
             ),
             Objects("takeout", "archive.zip", "PROJECT or ACCOUNT/takeouts/ID/archive.zip"),
         ),

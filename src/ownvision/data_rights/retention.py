@@ -118,6 +118,14 @@ def _of(account_id: str, project_id: str | None) -> tuple[ColumnElement[bool], .
     return RetentionRule.account_id == account_id, RetentionRule.project_id == project_id
 
 
+def ends(
+    session: Session, settings: Settings, kind: str, account_id: str, project_id: str | None, since: datetime
+) -> datetime:
+    """Until when something of a kind is kept, if no rule or setting changes before."""
+    kept = effective(session, settings, account_id, project_id)
+    return since + timedelta(days=next(one.days for one in kept if one.kind == kind))
+
+
 def put(session: Session, account_id: str, project_id: str | None, kind: str, days: int) -> None:
     """Set the rule of a kind for a project, or (None) for an account; it replaces the one there is.
 
