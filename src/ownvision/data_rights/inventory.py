@@ -188,7 +188,7 @@ ORIGINAL: tuple[Kind, ...] = (
             rows(
                 "iterations",
                 "revision domain_id classification_type training_type reserved_budget_in_hours training_seconds "
-                "selected_tags custom_base_model pipeline error image_count tagged_count left_out",
+                "selected_tags custom_base_model pipeline error image_count tagged_count",
             ),
         ),
         "to know what a model learned from, and whether training again would change anything",
@@ -267,7 +267,13 @@ ORIGINAL: tuple[Kind, ...] = (
         KEPT_WITH_IMAGE,
         ("GetImages", "GetTaggedImages", "GetUntaggedImages", "GetImagesByIds"),
         f"{_PROJECT}/images/, {_PROJECT}/images.jsonl",
-        ("DeleteImages", "ownvision erase image", "DeleteIteration", "DeleteProject"),
+        (
+            "DeleteImages",
+            "ownvision erase image",
+            "ownvision person erase",
+            "DeleteIteration",
+            "DeleteProject",
+        ),
         original=True,
     ),
     Kind(
@@ -429,7 +435,10 @@ BESIDE: tuple[Kind, ...] = (
     Kind(
         "models",
         "the network that an iteration's training made; tags stand in it by id",
-        (rows("iterations", "model_id", ""), Objects("iteration", "model.onnx", "PROJECT/iterations/ID/model.onnx")),
+        (
+            Objects("iteration", "model.onnx", "PROJECT/iterations/ID/model.onnx"),
+            rows("iterations", "model_id", ""),
+        ),
         "to predict with",
         KEPT_WITH_ITERATION,
         ("ExportIteration",),
@@ -438,16 +447,21 @@ BESIDE: tuple[Kind, ...] = (
     ),
     Kind(
         "lineage",
-        "ids of images that an iteration learned from and that were erased since, and by which receipt",
+        "ids of images that an iteration learned from and that were erased since, by which receipt, and whether it was "
+        "fitted again without them; ids of images that it left out because they are restricted",
         (
             rows("lineage", "iteration_id image_id receipt unlearned"),
-            rows("iterations", "erased_count unlearning", ""),
+            rows("iterations", "erased_count unlearning left_out", ""),
         ),
-        "to know which models learned from what is no longer there, and which were trained anew without it",
+        "to know which models learned from what is no longer there, and to make them unlearn it",
         KEPT_WITH_ITERATION,
-        ("GetIteration", "GET /api/projects/{projectId}/iterations/{iterationId}/lineage", "ownvision lineage show"),
-        export=f"{_PROJECT}/restore/iterations/",
-        delete=("DeleteIteration", "DeleteProject"),
+        (
+            "GET /api/projects/{projectId}/iterations/{iterationId}/lineage",
+            "POST /api/projects/{projectId}/images/lineage",
+            "ownvision lineage show",
+        ),
+        f"{_PROJECT}/restore/iterations/",
+        ("DeleteIteration", "DeleteProject"),
     ),
     Kind(
         "jobs",
@@ -456,7 +470,7 @@ BESIDE: tuple[Kind, ...] = (
             rows(
                 "jobs",
                 "id account_id project_id kind lane subject priority state payload progress attempts token lease_until "
-                "cancel_requested error created started finished",
+                "cancel_requested error created started finished asked_by",
             ),
         ),
         "so that work survives a crash, and its result can be asked for",
@@ -542,12 +556,15 @@ BESIDE: tuple[Kind, ...] = (
         (
             rows(
                 "takeouts",
-                "id account_id project_id selection status error size sha256 counts created expires",
+                "id account_id project_id selection status error size sha256 counts created",
             ),
             Objects("takeout", "archive.zip", "PROJECT or ACCOUNT/takeouts/ID/archive.zip"),
         ),
         "to be fetched",
         "or until it is deleted, or what it was made of goes",
+        ("GET /api/account/takeouts",),
+        "",
+        ("DELETE /api/account/takeouts/{takeoutId}",),
         without="a takeout is in no other",
         retention="takeouts",
     ),
@@ -562,7 +579,8 @@ BESIDE: tuple[Kind, ...] = (
         ),
         "to answer who did something",
         "or until the account goes",
-        export="audit.jsonl",
+        ("GET /api/account/audit", "ownvision audit show"),
+        "audit.jsonl",
         without="nobody may take one away before its time",
         retention="audit",
     ),
@@ -573,7 +591,7 @@ BESIDE: tuple[Kind, ...] = (
             rows(
                 "receipts",
                 "id account_id number state operation key_id subjects erased kept asked signed statement signature "
-                "learned settled counted",
+                "settled counted learned",
             ),
         ),
         "they are the proof of an erasure, and outlive the account",
@@ -751,6 +769,8 @@ MACHINERY: tuple[Kind, ...] = (
             Memory("services.usage.Meter", "predictions counted in the last seconds"),
             Memory("api.limits.Rates", "when each key called in the last second"),
             Memory("store.ledger._ImageIds", "beginnings of the latest image ids"),
+            Memory("data_rights.audit.Trail", "views of the last second, on their way to the audit trail"),
+            Memory("store.audit._for_driver", "a statement of the database"),
             Memory("services.uris._rounded_up", "hours at which addresses end"),
             Memory("services.outbound._tls", "certificates of authorities"),
             Memory("services.frozen.Frozen", "the tags of a training set, in the training's process"),
