@@ -12,6 +12,7 @@ NAMES = (
     "listing",
     "versions",
     "suggestions",
+    "erasure",
     "quickstart",
     "learning_digits",
     "learning_detection",

@@ -546,9 +546,9 @@ def test_a_takeout_is_made_sealed_and_goes_with_what_it_holds(elsewhere: Compone
     project = t.make_project(elsewhere, "Boxes", domain_id=t.DETECTION)
     t.upload(elsewhere, project, [t.coloured(0, seed) for seed in range(3)], [])
     with elsewhere.database.write() as session:
-        whole = takeouts.start(session, project.account_id, None, elsewhere.settings)
-        again = takeouts.start(session, project.account_id, None, elsewhere.settings)
-        one = takeouts.start(session, project.account_id, project.id, elsewhere.settings)
+        whole = takeouts.start(session, project.account_id, None)
+        again = takeouts.start(session, project.account_id, None)
+        one = takeouts.start(session, project.account_id, project.id)
     assert (whole.id == again.id, whole.id == one.id) == (True, False)
     t.work(elsewhere)
     with elsewhere.database.read() as session:
@@ -571,7 +571,7 @@ def test_a_takeout_under_way_begins_anew_when_something_is_erased(elsewhere: Com
     project = t.make_project(elsewhere, "Boxes", domain_id=t.DETECTION)
     t.upload(elsewhere, project, [t.coloured(0, seed) for seed in range(3)], [])
     with elsewhere.database.write() as session:
-        row = takeouts.start(session, project.account_id, None, elsewhere.settings)
+        row = takeouts.start(session, project.account_id, None)
     stale = t.claim(elsewhere, "quick")
     while stale.kind != "takeout":
         stale = t.claim(elsewhere, "quick")
@@ -588,9 +588,7 @@ def test_a_selection_holds_nothing_else(elsewhere: Components) -> None:
     project = t.make_project(elsewhere, "Boxes", domain_id=t.DETECTION)
     made = t.upload(elsewhere, project, [t.coloured(0, seed) for seed in range(3)], [])
     with elsewhere.database.write() as session:
-        row = takeouts.start(
-            session, project.account_id, None, elsewhere.settings, {"images": [made[1]], "predictions": []}
-        )
+        row = takeouts.start(session, project.account_id, None, {"images": [made[1]], "predictions": []})
     t.work(elsewhere)
     data = elsewhere.blobs.read(takeouts.prefix_of(row) + takeouts.ARCHIVE)
     archive = zipfile.ZipFile(io.BytesIO(data))
