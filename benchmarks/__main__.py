@@ -8,6 +8,7 @@ NAMES = (
     "http",
     "upload",
     "travel",
+    "takeout",
     "listing",
     "versions",
     "suggestions",

@@ -55,7 +55,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class Notes:
-    """Kinds of the ledger that own no file: they note what was erased as rows or as a whole."""
+    """Kinds of the ledger that own no file: they note what was erased as rows or as a whole, or was replaced."""
 
     kinds: tuple[str, ...]
 
@@ -458,6 +458,7 @@ BESIDE: tuple[Kind, ...] = (
         (
             "GET /api/projects/{projectId}/iterations/{iterationId}/lineage",
             "POST /api/projects/{projectId}/images/lineage",
+            "ownvision lineage show",
         ),
         f"{_PROJECT}/restore/iterations/",
         ("DeleteIteration", "DeleteProject"),
@@ -669,7 +670,7 @@ MACHINERY: tuple[Kind, ...] = (
         "which prefix of the object store belongs to whom, and whether it is to be removed; no content",
         (
             rows("blobs", "prefix kind account_id project_id state due created receipt"),
-            Notes(("rows", "tag", "project", "account")),
+            Notes(("rows", "tag", "project", "account", "model", "archive")),
         ),
         "so that nothing is lost and nothing is left",
         "with its object, and a day beyond",
@@ -688,7 +689,7 @@ MACHINERY: tuple[Kind, ...] = (
             Elsewhere("with `OWNVISION_DATABASE_URL`: the PostgreSQL server"),
         ),
         "they are what the tables lie in",
-        "freed pages are rewritten after an erasure, ten minutes later at most where it is quiet, else an hour",
+        "freed pages are rewritten within minutes of an erasure where it is quiet, else within an hour",
         without="what is in them is listed by table",
     ),
     Kind(
