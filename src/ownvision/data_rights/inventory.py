@@ -286,7 +286,7 @@ ORIGINAL: tuple[Kind, ...] = (
         "to run the model elsewhere",
         KEPT_WITH_ITERATION,
         ("GetExports",),
-        f"{_PROJECT}/iterations/N/exports/",
+        f"{_PROJECT}/iterations/N/exports/, {_PROJECT}/iterations/N/exports.json",
         (
             "DELETE /api/projects/{projectId}/iterations/{iterationId}/exports/{exportId}",
             "ownvision erase export",
