@@ -26,7 +26,7 @@ from ownvision.store.tables import (
 from ownvision.store.tables.base import now
 
 # What must lie under a live prefix of each kind.
-_FILES = {"image": "original", "prediction": "original", "iteration": "model.onnx", "export": "archive.zip"}
+FILES = {"image": "original", "prediction": "original", "iteration": "model.onnx", "export": "archive.zip"}
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _files(components: Components) -> Iterator[Finding]:
     with components.database.read() as session:
         live = session.execute(select(Blob.prefix, Blob.kind).where(Blob.state == ledger.LIVE)).all()
     for prefix, kind in sorted((row.prefix, row.kind) for row in live):
-        key = prefix + _FILES[kind]
+        key = prefix + FILES[kind]
         if not components.blobs.exists(key) and _ledger(components, prefix, "")[0] == ledger.LIVE:
             yield Finding("row without file", key, "The ledger knows this file as live; it is gone.")
 
