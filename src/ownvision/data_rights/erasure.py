@@ -1,100 +1,109 @@
-"""What an erasure still needs after its commit: bytes swept, keys destroyed, freed pages of the database rewritten.
+"""Erasing: one function for each kind of thing, used by the API, the commands and the rules of retention alike.
 
-The ledger names the work, so it survives any crash; the worker does it a little at a time between jobs.
+Each asks for legal holds and refuses what must be refused before anything changes, and opens a receipt in its own
+transaction. After the commit, `after_commit` does what must not happen before it.
 """
 
-import logging
-import time
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Sequence
 
-from sqlalchemy import func, select
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from ownvision.store import ledger
-from ownvision.store.database import Database
-from ownvision.store.keys import KeyStore
-from ownvision.store.tables import Account, Blob, Project
-
-log = logging.getLogger("ownvision.erasure")
-
-# Rewriting the database takes a second per 100 MB and holds up writers: many erasures share one.
-_QUIET_SECONDS = 60.0
-_BETWEEN_SECONDS = 600.0
-# ... but where something is erased all the time, it is done all the same.
-_PATIENCE_SECONDS = 3_600.0
-# On PostgreSQL a young key may belong to a request whose commit is still to come.
-_YOUNG_SECONDS = 60.0
+from ownvision.data_rights.who import Who
+from ownvision.services.components import Components
+from ownvision.store.tables import Receipt
 
 
-def destroy_stray_keys(database: Database, keys: KeyStore) -> list[str]:
-    """Destroy the keys of projects and accounts that are no more, or whose creation was undone.
+def erase_images(
+    session: Session, who: Who, project_id: str, image_ids: Sequence[str] | None, *, all_iterations: bool
+) -> Receipt:
+    """Erase images (None: all) from the workspace, or with `all_iterations` from everywhere.
 
-    A key is written inside the write transaction that creates its owner. So nobody who holds the write lock, as the
-    second look here does, can see a key whose row is still to come (SQLite).
-
-    Returns:
-        The ids of what the keys belonged to.
+    Raises:
+        OwnVisionError: NotFoundProject, BadRequestInvalidIds, BadRequestOperationNotSupported (legal hold).
     """
-    with database.read() as session:
-        if not _strays(session, keys):
-            return []
-    with database.write() as session:
-        strays = _strays(session, keys)
-        if not database.is_sqlite:
-            strays = [(kind, id) for kind, id in strays if keys.age(kind, id) > _YOUNG_SECONDS]
-        for kind, id in strays:
-            (keys.destroy_project if kind == "projects" else keys.destroy_account)(id)
-    return [id for _, id in strays]
+    raise NotImplementedError
 
 
-def _strays(session: Session, keys: KeyStore) -> list[tuple[str, str]]:
-    # Keys are listed before rows: one made in between is not missed by the rows.
-    there = {"projects": keys.projects(), "accounts": keys.accounts()}
-    known = {
-        "projects": set(session.scalars(select(Project.id))),
-        "accounts": set(session.scalars(select(Account.id))),
-    }
-    return [(kind, id) for kind, ids in there.items() for id in ids if id not in known[kind]]
+def erase_image_tags(
+    session: Session, who: Who, project_id: str, image_ids: Sequence[str], tag_ids: Sequence[str]
+) -> Receipt:
+    """Take tags off images of the workspace; in detection their regions go too.
+
+    Raises:
+        OwnVisionError: NotFoundProject, NotFoundImage, NotFoundTag, BadRequestOperationNotSupported (legal hold).
+    """
+    raise NotImplementedError
 
 
-def scrub_due(database: Database, data: Path) -> bool:
-    """Whether something was erased since the database was last rewritten, and it is quiet or has waited an hour."""
-    scrubbed = _scrubbed(data)
-    since = datetime.fromtimestamp(scrubbed, UTC) + ledger.AFTERSWEEP
-    with database.read() as session:
-        first, last = session.execute(
-            select(func.min(Blob.due), func.max(Blob.due)).where(Blob.state == ledger.GONE, Blob.due > since)
-        ).one()
-    if first is None or last is None:
-        return False
-    now = time.time()
-    waiting = now - (first - ledger.AFTERSWEEP).timestamp()
-    quiet = now - (last - ledger.AFTERSWEEP).timestamp()
-    return now - scrubbed > _BETWEEN_SECONDS and (quiet > _QUIET_SECONDS or waiting > _PATIENCE_SECONDS)
+def erase_regions(session: Session, who: Who, project_id: str, region_ids: Sequence[str]) -> Receipt:
+    """Erase regions of the workspace.
+
+    Raises:
+        OwnVisionError: NotFoundProject, BadRequestInvalidIds, BadRequestOperationNotSupported (legal hold).
+    """
+    raise NotImplementedError
 
 
-def scrub(database: Database, data: Path) -> bool:
-    """Rewrite the database so that no page keeps a copy of an erased row; returns whether it was done."""
-    begun = time.time()
-    try:
-        done = database.scrub()
-    except OperationalError as error:  # a full disk, or a reader that takes long
-        log.warning("the database could not be rewritten after an erasure: %s; it is tried again", error.orig)
-        done = False
-    if done:
-        mark = _mark(data)
-        mark.write_text(f"{begun}\n")
-    return done
+def erase_tag(session: Session, who: Who, project_id: str, tag_id: str) -> Receipt:
+    """Erase a tag from the workspace, with its regions; iterations keep the tag they learned.
+
+    Raises:
+        OwnVisionError: NotFoundProject, NotFoundTag, BadRequestOperationNotSupported (legal hold).
+    """
+    raise NotImplementedError
 
 
-def _mark(data: Path) -> Path:
-    return data / "scrubbed"
+def erase_iteration(session: Session, who: Who, project_id: str, iteration_id: str) -> Receipt:
+    """Erase an iteration with its model, scores, exports, stored predictions, and what only it still covered.
+
+    Raises:
+        OwnVisionError: NotFoundProject, NotFoundIteration, BadRequestWorkspaceNotDeletable,
+            BadRequestIterationIsPublished, BadRequestOperationNotSupported (legal hold).
+    """
+    raise NotImplementedError
 
 
-def _scrubbed(data: Path) -> float:
-    try:
-        return float(_mark(data).read_text())
-    except (OSError, ValueError):
-        return 0.0
+def erase_export(session: Session, who: Who, project_id: str, iteration_id: str, export_id: str) -> Receipt:
+    """Erase one export; one that is being made is cancelled.
+
+    Raises:
+        OwnVisionError: NotFoundProject, NotFoundIteration, NotFound, BadRequestOperationNotSupported (legal hold).
+    """
+    raise NotImplementedError
+
+
+def erase_predictions(session: Session, who: Who, project_id: str, ids: Sequence[str]) -> Receipt:
+    """Erase stored predictions with their pictures; ids that are not there are passed over.
+
+    Raises:
+        OwnVisionError: NotFoundProject, BadRequestPredictionIdsMissing, BadRequestOperationNotSupported (legal hold).
+    """
+    raise NotImplementedError
+
+
+def erase_project(session: Session, who: Who, project_id: str) -> Receipt:
+    """Close a project: from the commit on nobody sees it, and a job removes what it holds.
+
+    Raises:
+        OwnVisionError: NotFoundProject, BadRequestIterationIsPublished, BadRequestOperationNotSupported (legal hold).
+    """
+    raise NotImplementedError
+
+
+def erase_account(session: Session, who: Who) -> Receipt:
+    """Close an account with all its projects: its keys open nothing from the commit on, and a job removes the rest.
+
+    Published iterations do not stand in the way: whoever could ask them held a key of this account.
+
+    Raises:
+        OwnVisionError: NotFoundApimSubscription, BadRequestOperationNotSupported (legal hold).
+    """
+    raise NotImplementedError
+
+
+def after_commit(components: Components, receipt: Receipt) -> None:
+    """What must follow an erasure's commit at once: keys destroyed, loaded models forgotten.
+
+    After a crash before it the worker does the same. Every caller of the functions above calls it.
+    """
+    raise NotImplementedError

@@ -19,7 +19,7 @@ from typing import IO
 from sqlalchemy import literal, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from ownvision.data_rights import erasure
+from ownvision.data_rights import scrubbing
 from ownvision.jobs import rows, runner
 from ownvision.jobs.engines import local
 from ownvision.jobs.handlers import on_failed
@@ -151,10 +151,10 @@ def _keep_house(worker: _Worker) -> bool:
     rows.recover(database, on_failed, rows.lapsed())
     _stop_the_disowned(worker)
     _expire(database)
-    erasure.destroy_stray_keys(database, worker.keys)
+    scrubbing.destroy_stray_keys(database, worker.keys)
     if database.ballast is not None:
         database.ballast.keep()
-    if worker.posting is None and erasure.scrub_due(database, data):
+    if worker.posting is None and scrubbing.scrub_due(database, data):
         worker.scrubbing = _fork(worker, lambda: _scrub(worker.settings))
     worker.looked = time.monotonic()
     return False
@@ -190,7 +190,7 @@ def _stop_the_disowned(worker: _Worker) -> None:
 
 def _scrub(settings: Settings) -> None:
     database = Database(settings.sqlalchemy_url)
-    erasure.scrub(database, settings.data)
+    scrubbing.scrub(database, settings.data)
     database.close()
 
 
