@@ -29,14 +29,18 @@ def settings_with(**given: Any) -> Settings:
 def installation(data: Path | None) -> Iterator["Components"]:
     """The parts of an installation that exists; a mistyped folder must not become a new one."""
     # Here and below the service is imported by the command that needs it: `--help` answers at once.
+    from ownvision.data_rights import recovery
     from ownvision.services.components import open_components
+    from ownvision.store import occupancy
 
     settings = settings_with(data=data)
     if not (settings.data / "keys").is_dir():
         start = f"`ownvision serve --data {settings.data}`"
         raise ClientError(f"There is no installation in {settings.data}; the first {start} makes one.")
-    components = open_components(settings)
-    try:
-        yield components
-    finally:
-        components.database.close()
+    with occupancy.used(settings.data):
+        recovery.check_finished(settings.data)
+        components = open_components(settings)
+        try:
+            yield components
+        finally:
+            components.database.close()

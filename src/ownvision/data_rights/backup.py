@@ -127,12 +127,12 @@ def back_up(
         with components.database.write() as session:
             # Before the rows are read: a receipt that is signed meanwhile must know of this backup.
             session.add(Backup())
-        journal = _digest(components.keys.folder / JOURNAL)
+        journal = digest(components.keys.folder / JOURNAL)
         generation = folder / ROWS / now().strftime("%Y-%m-%dT%H-%M-%S-%fZ")
         generation.mkdir(parents=True, mode=0o700)
         size = _snapshot(components, generation / DATABASE, progress, stopped)
         made = now()
-        with closing(_opened(generation / DATABASE)) as rows:
+        with closing(opened(generation / DATABASE)) as rows:
             copy = _Copy(components, folder, rows, progress, stopped)
             copy.run(generation / LIST, None if before is None else folder / ROWS / before.rows / LIST)
             erased, lost = _missing(components, folder, rows)
@@ -143,10 +143,10 @@ def back_up(
             installation=components.keys.fingerprint(),
             rows=generation.name,
             rows_bytes=size,
-            rows_sha256=_digest(generation / DATABASE)[1],
+            rows_sha256=digest(generation / DATABASE)[1],
             objects=copy.objects,
             objects_bytes=copy.bytes,
-            list_sha256=_digest(generation / LIST)[1],
+            list_sha256=digest(generation / LIST)[1],
             erased_meanwhile=erased,
             lost=lost,
             journal_bytes=journal[0],
@@ -218,15 +218,15 @@ def need_space(folder: Path, size: int, what: str) -> None:
 
 def copy_file(source: Path, target: Path, stopped: Stopped = lambda: False) -> tuple[int, str]:
     """Copy a file, and give its size and SHA-256; what was of that name is replaced."""
-    digest, size = hashlib.sha256(), 0
+    hashed, size = hashlib.sha256(), 0
     with source.open("rb", buffering=0) as reading, _made(target) as writing:
         while part := reading.read(_PART):
             if stopped():
                 raise Cancelled
-            digest.update(part)
+            hashed.update(part)
             writing.write(part)
             size += len(part)
-    return size, digest.hexdigest()
+    return size, hashed.hexdigest()
 
 
 def _made(target: Path) -> IO[bytes]:
@@ -303,7 +303,8 @@ def _snapshot(components: Components, target: Path, progress: Progress, stopped:
     return size
 
 
-def _opened(database: Path) -> sqlite3.Connection:
+def opened(database: Path) -> sqlite3.Connection:
+    """The rows of a backup, to read."""
     return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
@@ -353,7 +354,8 @@ def _parts(key: str) -> list[str]:
     return key.split("/")
 
 
-def _digest(path: Path) -> tuple[int, str]:
+def digest(path: Path) -> tuple[int, str]:
+    """Length and SHA-256 of a file; of nothing where there is none."""
     try:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -412,7 +414,7 @@ class _Copy:
         """The SHA-256 of an object that is in the backup now; None when it was erased meanwhile."""
         target = self.target / key
         if self._there(key, size):
-            return sha256 or _digest(target)[1]
+            return sha256 or digest(target)[1]
         hidden = target.with_name(f".{target.name}.part")
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:

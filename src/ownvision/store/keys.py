@@ -199,6 +199,10 @@ class KeyStore:
                     kind, _, id = line.strip().partition(" ")
                     yield kind, id
 
+    def installation(self) -> bytes:
+        """The installation's key, 32 bytes."""
+        return self._installation
+
     def fingerprint(self) -> str:
         """What tells this installation's key from others, and says nothing of it."""
         return fingerprint(self._installation)

@@ -167,6 +167,12 @@ def doom_rows(session: Session, account_id: str, project_id: str) -> None:
     session.add(Blob(prefix=prefix, kind=ROWS, account_id=account_id, project_id=project_id, **_doomed(session)))
 
 
+def doom_tag(session: Session, account_id: str, project_id: str, tag_id: str) -> None:
+    """As `doom_rows`, for a tag: its id comes into the journal, so that a restored backup can erase it again."""
+    prefix = f"{project_id}/tags/{tag_id}/"
+    session.merge(Blob(prefix=prefix, kind="tag", account_id=account_id, project_id=project_id, **_doomed(session)))
+
+
 def doom_project(session: Session, project_id: str) -> None:
     """Doom all that a project holds."""
     session.execute(update(Blob).where(Blob.project_id == project_id, Blob.state != GONE).values(**_doomed(session)))
