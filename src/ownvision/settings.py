@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     )
     cors_origins: list[str] = Field(["*"], description="Origins whose web pages may call the service; `[]`: none")
     job_lease: float = Field(20.0, gt=0, description="Seconds a worker may be silent before its job is taken up again")
+    scrub_seconds: float = Field(
+        60.0, ge=0, description="Seconds between two rewritings of the database for receipts that wait, at least"
+    )
     threads: int = Field(0, ge=0, description="Threads of one model; 0: as many as there are cores")
     models_cached: int = Field(8, ge=1, description="Published models kept in memory")
     worker: bool = Field(True, description="Whether `serve` also starts the job worker")

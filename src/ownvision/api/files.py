@@ -21,7 +21,7 @@ from ownvision.services.travel import leaving, tokens
 from ownvision.services.uris import Resource
 from ownvision.store.blobs import BlobExists, BlobMissing
 from ownvision.store.keys import KeyMissing
-from ownvision.store.tables import Export, Image, Iteration, Prediction, ProjectExport
+from ownvision.store.tables import Export, Image, Iteration, Prediction, Project, ProjectExport
 from ownvision.store.tables.base import now
 
 router = APIRouter(
@@ -131,6 +131,8 @@ def media_type(session: Session, resource: Resource) -> str:
     Raises:
         OwnVisionError: NotFound.
     """
+    if session.scalar(select(Project.closed).where(Project.id == resource.project_id)) is not None:
+        raise _GONE
     if resource.kind == "image":
         format = session.scalar(
             select(Image.format).where(Image.id == resource.object_id, Image.project_id == resource.project_id)

@@ -6,11 +6,19 @@ transaction. After the commit, `after_commit` does what must not happen before i
 
 from collections.abc import Sequence
 
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from ownvision.data_rights import closing, holds, receipts, scrubbing
 from ownvision.data_rights.who import Who
+from ownvision.jobs import rows
+from ownvision.services import accounts, exports, images, iterations, predictions, projects, regions, tags
 from ownvision.services.components import Components
-from ownvision.store.tables import Receipt
+from ownvision.store import ledger, tally
+from ownvision.store.tables import Blob, Image, ImageTag, Lineage, Project, Receipt, Region, Takeout
+
+_PART = 500
+_NAMED = 1_000  # ids of images that a receipt lists; all are in the journal
 
 
 def erase_images(
@@ -21,7 +29,14 @@ def erase_images(
     Raises:
         OwnVisionError: NotFoundProject, BadRequestInvalidIds, BadRequestOperationNotSupported (legal hold).
     """
-    raise NotImplementedError
+    project = _begin(session, who, project_id)
+    everything = image_ids is None
+    chosen = _ids_of(session, project, all_iterations) if image_ids is None else list(dict.fromkeys(image_ids))
+    subjects = {"images": chosen} if len(chosen) <= _NAMED else {"imagesOf": [project.id]}
+    receipt = receipts.begin(session, who.account_id, "DeleteImages", who.key_id, subjects)
+    images.delete_images(session, project, None if everything else chosen, all_iterations=all_iterations)
+    _keep_covered(session, receipt, chosen)
+    return _end(session, receipt, project)
 
 
 def erase_image_tags(
@@ -32,7 +47,11 @@ def erase_image_tags(
     Raises:
         OwnVisionError: NotFoundProject, NotFoundImage, NotFoundTag, BadRequestOperationNotSupported (legal hold).
     """
-    raise NotImplementedError
+    project = _begin(session, who, project_id)
+    subjects = {"images": list(dict.fromkeys(image_ids)), "tags": list(dict.fromkeys(tag_ids))}
+    receipt = receipts.begin(session, who.account_id, "DeleteImageTags", who.key_id, subjects)
+    images.remove_tags(session, project, image_ids, tag_ids)
+    return _end(session, receipt, project)
 
 
 def erase_regions(session: Session, who: Who, project_id: str, region_ids: Sequence[str]) -> Receipt:
@@ -41,7 +60,11 @@ def erase_regions(session: Session, who: Who, project_id: str, region_ids: Seque
     Raises:
         OwnVisionError: NotFoundProject, BadRequestInvalidIds, BadRequestOperationNotSupported (legal hold).
     """
-    raise NotImplementedError
+    project = _begin(session, who, project_id)
+    subjects = {"regions": list(dict.fromkeys(region_ids))}
+    receipt = receipts.begin(session, who.account_id, "DeleteImageRegions", who.key_id, subjects)
+    regions.remove(session, project, region_ids)
+    return _end(session, receipt, project)
 
 
 def erase_tag(session: Session, who: Who, project_id: str, tag_id: str) -> Receipt:
@@ -50,7 +73,13 @@ def erase_tag(session: Session, who: Who, project_id: str, tag_id: str) -> Recei
     Raises:
         OwnVisionError: NotFoundProject, NotFoundTag, BadRequestOperationNotSupported (legal hold).
     """
-    raise NotImplementedError
+    project = _begin(session, who, project_id)
+    receipt = receipts.begin(session, who.account_id, "DeleteTag", who.key_id, {"tags": [tag_id]})
+    tags.delete(session, project, tag_id)
+    learned = len(iterations.that_learned(session, project, tag_id))
+    if learned:
+        receipts.keep(receipt, "iterationTags", learned, "Iterations keep the tags that they learned.")
+    return _end(session, receipt, project)
 
 
 def erase_iteration(session: Session, who: Who, project_id: str, iteration_id: str) -> Receipt:
@@ -60,7 +89,10 @@ def erase_iteration(session: Session, who: Who, project_id: str, iteration_id: s
         OwnVisionError: NotFoundProject, NotFoundIteration, BadRequestWorkspaceNotDeletable,
             BadRequestIterationIsPublished, BadRequestOperationNotSupported (legal hold).
     """
-    raise NotImplementedError
+    project = _begin(session, who, project_id)
+    receipt = receipts.begin(session, who.account_id, "DeleteIteration", who.key_id, {"iterations": [iteration_id]})
+    iterations.delete(session, project, iteration_id)
+    return _end(session, receipt, project)
 
 
 def erase_export(session: Session, who: Who, project_id: str, iteration_id: str, export_id: str) -> Receipt:
@@ -69,7 +101,10 @@ def erase_export(session: Session, who: Who, project_id: str, iteration_id: str,
     Raises:
         OwnVisionError: NotFoundProject, NotFoundIteration, NotFound, BadRequestOperationNotSupported (legal hold).
     """
-    raise NotImplementedError
+    project = _begin(session, who, project_id)
+    receipt = receipts.begin(session, who.account_id, "DeleteExport", who.key_id, {"exports": [export_id]})
+    exports.delete(session, project, iteration_id, export_id)
+    return _end(session, receipt, project)
 
 
 def erase_predictions(session: Session, who: Who, project_id: str, ids: Sequence[str]) -> Receipt:
@@ -78,7 +113,11 @@ def erase_predictions(session: Session, who: Who, project_id: str, ids: Sequence
     Raises:
         OwnVisionError: NotFoundProject, BadRequestPredictionIdsMissing, BadRequestOperationNotSupported (legal hold).
     """
-    raise NotImplementedError
+    project = _begin(session, who, project_id)
+    subjects = {"predictions": list(dict.fromkeys(ids))}
+    receipt = receipts.begin(session, who.account_id, "DeletePrediction", who.key_id, subjects)
+    predictions.delete(session, project, ids)
+    return _end(session, receipt, project)
 
 
 def erase_project(session: Session, who: Who, project_id: str) -> Receipt:
@@ -87,7 +126,14 @@ def erase_project(session: Session, who: Who, project_id: str) -> Receipt:
     Raises:
         OwnVisionError: NotFoundProject, BadRequestIterationIsPublished, BadRequestOperationNotSupported (legal hold).
     """
-    raise NotImplementedError
+    project = projects.to_delete(session, who.account_id, project_id)
+    holds.check(session, who.account_id, project_id)
+    projects.check_unpublished(session, project)
+    receipt = receipts.begin(session, who.account_id, "DeleteProject", who.key_id, {"projects": [project_id]})
+    _remove_takeouts(session, who.account_id, None)
+    projects.close(session, project)
+    closing.enqueue(session, who.account_id, project_id)
+    return receipts.record(session, receipt)
 
 
 def erase_account(session: Session, who: Who) -> Receipt:
@@ -98,7 +144,15 @@ def erase_account(session: Session, who: Who) -> Receipt:
     Raises:
         OwnVisionError: NotFoundApimSubscription, BadRequestOperationNotSupported (legal hold).
     """
-    raise NotImplementedError
+    account = accounts.get(session, who.account_id)
+    holds.check(session, account.id, None)
+    mine = select(Project.id).where(Project.account_id == account.id, Project.closed.is_(None)).order_by(Project.id)
+    subjects = {"accounts": [account.id], "projects": list(session.scalars(mine))}
+    receipt = receipts.begin(session, account.id, "DeleteAccount", who.key_id, subjects)
+    accounts.close(session, account)
+    closing.enqueue(session, account.id, account.id)
+    receipts.keep(receipt, "receipts", receipt.number, "The account's receipts, this one too, are the proof.")
+    return receipts.record(session, receipt)
 
 
 def after_commit(components: Components, receipt: Receipt) -> None:
@@ -106,4 +160,80 @@ def after_commit(components: Components, receipt: Receipt) -> None:
 
     After a crash before it the worker does the same. Every caller of the functions above calls it.
     """
-    raise NotImplementedError
+    subjects = receipt.subjects
+    owners = [(ledger.ACCOUNT, id) for id in subjects.get("accounts", ())]
+    if owners or receipt.operation == "DeleteProject":
+        owners += [(ledger.PROJECT, id) for id in subjects["projects"]]
+    scrubbing.destroy(components.keys, owners)
+    predictions.forget_erased(components)
+
+
+def _begin(session: Session, who: Who, project_id: str) -> Project:
+    """The project, locked and at its next revision, where nothing holds it."""
+    project = projects.lock(session, who.account_id, project_id)
+    holds.check(session, who.account_id, project_id)
+    return project
+
+
+def _end(session: Session, receipt: Receipt, project: Project) -> Receipt:
+    if tally.counted(session):
+        # Archives made before hold what is erased; whoever wants one makes another.
+        _remove_takeouts(session, project.account_id, project.id)
+        ledger.doom_rows(session, project.account_id, project.id)
+    for kind, table in (("imageTags", ImageTag), ("regions", Region)):
+        closed = select(func.count()).where(table.project_id == project.id, table.until == project.revision)
+        still = session.scalar(closed)
+        if still:
+            receipts.keep(receipt, kind, still, "Iterations were trained with them, and keep them until they go.")
+    return receipts.record(session, receipt)
+
+
+def _ids_of(session: Session, project: Project, all_iterations: bool) -> list[str]:
+    mine = select(Image.id).where(Image.project_id == project.id)
+    return list(session.scalars(mine if all_iterations else mine.where(Image.until.is_(None))))
+
+
+def _keep_covered(session: Session, receipt: Receipt, ids: Sequence[str]) -> None:
+    """Say what iterations still have, and what stays of erased images so that iterations' figures don't move."""
+    covered = lineage = 0
+    for start in range(0, len(ids), _PART):
+        part = ids[start : start + _PART]
+        covered += session.scalar(select(func.count()).select_from(Image).where(Image.id.in_(part))) or 0
+        learned = select(func.count(Lineage.image_id.distinct())).where(Lineage.image_id.in_(part))
+        lineage += session.scalar(learned) or 0
+    if covered:
+        receipts.keep(
+            receipt,
+            "images",
+            covered,
+            "Iterations were trained on them. They go with those iterations, or by DeleteImages with allIterations.",
+        )
+    if lineage:
+        receipts.keep(receipt, "lineage", lineage, "Ids of images, so that it is known what iterations learned from.")
+    detached = tally.counted(session).get("scoresDetached", 0)
+    if detached:
+        receipts.keep(
+            receipt,
+            "scores",
+            detached,
+            "Pairs of probability and truth, without their image, so that iterations' figures do not move.",
+        )
+
+
+def _remove_takeouts(session: Session, account_id: str, project_id: str | None) -> None:
+    """Remove the archives of the whole account, and of one project: they hold what is erased."""
+    of = (
+        Takeout.project_id.is_(None)
+        if project_id is None
+        else Takeout.project_id.is_(None) | (Takeout.project_id == project_id)
+    )
+    found = list(session.scalars(select(Takeout.id).where(Takeout.account_id == account_id, of)))
+    if not found:
+        return
+    tally.count(session, "jobsCancelled", len(rows.stop(session, found)))
+    for takeout_id in found:
+        for owner in (account_id, project_id):
+            prefixes = session.scalars(select(Blob.prefix).where(Blob.prefix == f"{owner}/takeouts/{takeout_id}/"))
+            ledger.doom(session, list(prefixes))
+    session.execute(delete(Takeout).where(Takeout.id.in_(found)).execution_options(synchronize_session=False))
+    tally.count(session, "takeouts", len(found))

@@ -19,7 +19,7 @@ from typing import IO
 from sqlalchemy import literal, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from ownvision.data_rights import scrubbing
+from ownvision.data_rights import closing, receipts, scrubbing, signing
 from ownvision.jobs import rows, runner
 from ownvision.jobs.engines import local
 from ownvision.jobs.handlers import on_failed
@@ -154,7 +154,11 @@ def _keep_house(worker: _Worker) -> bool:
     scrubbing.destroy_stray_keys(database, worker.keys)
     if database.ballast is not None:
         database.ballast.keep()
-    if worker.posting is None and scrubbing.scrub_due(database, data):
+    closing.resume(database)
+    receipts.settle(database)
+    if signing.sign(database, worker.keys, scrubbing.scrubbed(data)):
+        database.empty_log()
+    if worker.posting is None and scrubbing.scrub_due(database, data, worker.settings.scrub_seconds):
         worker.scrubbing = _fork(worker, lambda: _scrub(worker.settings))
     worker.looked = time.monotonic()
     return False

@@ -21,7 +21,7 @@ from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL
 from ownvision.services.intake import within
 from ownvision.services.paging import Order, Position
-from ownvision.store import ledger
+from ownvision.store import ledger, tally
 from ownvision.store.blobs import BlobDamaged, BlobMissing
 from ownvision.store.keys import KeyMissing
 from ownvision.store.tables import Iteration, IterationTag, Prediction, Project
@@ -150,7 +150,8 @@ def store(
     except KeyMissing:
         raise OwnVisionError("NotFoundProject", f"Project {project.id} was deleted meanwhile.") from None
     with components.database.write() as session:
-        if session.get(Iteration, iteration.id) is None:
+        there = select(Iteration.id).join(Project, Project.id == Iteration.project_id)
+        if session.scalar(there.where(Iteration.id == iteration.id, Project.closed.is_(None))) is None:
             ledger.doom(session, [prefix])
             session.commit()
             raise OwnVisionError("NotFoundIteration", "Invalid iteration")
@@ -240,11 +241,25 @@ def expire(session: Session, now: datetime) -> int:
     return _remove(session, Prediction.expires <= now)
 
 
+def forget_erased(components: Components) -> None:
+    """Let go of loaded models whose iteration is no more, or whose project is closed; whoever erased it."""
+    loaded = components.models.keys()
+    if not loaded:
+        return
+    there = select(Iteration.id).join(Project, Project.id == Iteration.project_id)
+    with components.database.read() as session:
+        known = set(session.scalars(there.where(Iteration.id.in_(loaded), Project.closed.is_(None))))
+    for iteration_id in loaded:
+        if iteration_id not in known:
+            components.models.evict(iteration_id)
+
+
 def _remove(session: Session, chosen: ColumnElement[bool]) -> int:
     found = session.execute(select(Prediction.project_id, Prediction.id).where(chosen)).all()
     if found:
         ledger.doom(session, [ledger.prediction_prefix(project_id, id) for project_id, id in found])
         session.execute(sql_delete(Prediction).where(chosen).execution_options(synchronize_session=False))
+        tally.count(session, "predictions", len(found))
     return len(found)
 
 

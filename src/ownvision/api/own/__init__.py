@@ -2,11 +2,14 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import images, jobs, travel, webhook
+from ownvision.api.own import erasure, images, jobs, receipts, travel, webhook
 
 ROUTERS: tuple[APIRouter, ...] = (
+    erasure.router,
     images.router,
     jobs.router,
+    receipts.public,
+    receipts.router,
     travel.router,
     webhook.router,
 )

@@ -9,7 +9,7 @@ from ownvision.store.tables.base import Base, now
 
 
 class Blob(Base):
-    """A key prefix and what becomes of it: pending, live, doomed, gone.
+    """A key prefix and what becomes of it: pending, live, doomed, counted (in its receipt), gone.
 
     The row is committed alone before the first byte is written. No foreign keys: it outlives what it was for.
     """
@@ -22,11 +22,11 @@ class Blob(Base):
     )
 
     prefix: Mapped[str] = mapped_column(String(200), primary_key=True)  # ends in "/" or "."
-    kind: Mapped[str]  # image | prediction | iteration | export | takeout | rows
+    kind: Mapped[str]  # image | prediction | iteration | export | takeout | rows | tag | project | account
     account_id: Mapped[str] = mapped_column(String(36))
     project_id: Mapped[str] = mapped_column(String(36))
     state: Mapped[str] = mapped_column(default="pending")
-    # pending: when its lease lapses; doomed: now; gone: until when it is swept again
+    # pending: when its lease lapses; doomed: now, NULL while a job empties it; gone: until when it is swept again
     due: Mapped[datetime | None]
     created: Mapped[datetime] = mapped_column(default=now)
     receipt: Mapped[str | None] = mapped_column(String(36))  # of the erasure that doomed it

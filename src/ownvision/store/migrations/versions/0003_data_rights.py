@@ -14,6 +14,7 @@ def _owner(table: str, column: str, owner: str) -> sa.ForeignKeyConstraint:
 
 
 def upgrade() -> None:
+    op.add_column("accounts", sa.Column("closed", _MOMENT, nullable=True))
     op.add_column("projects", sa.Column("closed", _MOMENT, nullable=True))
     op.add_column("projects", sa.Column("erasure_policy", sa.String(), nullable=False, server_default="keep"))
     op.add_column("images", sa.Column("restricted", _MOMENT, nullable=True))
@@ -37,6 +38,8 @@ def upgrade() -> None:
         sa.Column("signed", _MOMENT, nullable=True),
         sa.Column("statement", sa.String(), nullable=True),
         sa.Column("signature", sa.String(), nullable=True),
+        sa.Column("settled", _MOMENT, nullable=True),
+        sa.Column("counted", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_receipts")),
         sa.UniqueConstraint("account_id", "number", name=op.f("uq_receipts_account_id_number")),
     )
@@ -123,5 +126,6 @@ def downgrade() -> None:
         ("images", "restricted"),
         ("projects", "erasure_policy"),
         ("projects", "closed"),
+        ("accounts", "closed"),
     ):
         op.drop_column(table, column)
