@@ -16,7 +16,7 @@ from ownvision.settings import Settings
 from ownvision.store import occupancy
 from ownvision.store.database import Database
 from ownvision.store.files import is_hidden, replacing, sync_folder, write_new
-from ownvision.store.keys import INSTALLATION, NEXT, RETIRED, KeyMissing, fingerprint, unwrap, wrap
+from ownvision.store.keys import INSTALLATION, NEXT, RECEIPTS, RETIRED, SIGNING, KeyMissing, fingerprint, unwrap, wrap
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def _finish(settings: Settings, folder: Path) -> Rotated:
     if old != new:
         _rewrap(folder / RETIRED, old, new, lambda id: f"retired {id}")
         _retire(folder / RETIRED, old, new)
+        _rewrap(folder, old, new, lambda id: RECEIPTS, SIGNING)
         wrapped = _rewrap(folder / "accounts", old, new, lambda id: f"account {id}")
         rotated = Rotated(wrapped, _reseal(settings, old, new))
         with replacing(folder / INSTALLATION) as file:
@@ -67,8 +68,8 @@ def _finish(settings: Settings, folder: Path) -> Rotated:
     return rotated
 
 
-def _rewrap(folder: Path, old: bytes, new: bytes, name: Callable[[str], str]) -> int:
-    paths = [path for path in sorted(folder.glob("*.key")) if not is_hidden(path.name)]
+def _rewrap(folder: Path, old: bytes, new: bytes, name: Callable[[str], str], pattern: str = "*.key") -> int:
+    paths = [path for path in sorted(folder.glob(pattern)) if not is_hidden(path.name)]
     for path in paths:
         wrapped = path.read_bytes()
         try:

@@ -50,7 +50,11 @@ def destroy_stray_keys(database: Database, keys: KeyStore) -> list[str]:
         strays = _strays(session, keys)
         if not database.is_sqlite:
             strays = [stray for stray in strays if stray.was or keys.age(stray.folder, stray.id) > _YOUNG_SECONDS]
-    destroy(keys, [(stray.kind, stray.id) for stray in strays])
+    destroy(keys, [(stray.kind, stray.id) for stray in strays if stray.was])
+    for stray in strays:
+        # One without a row was never used, or its row is in a newer backup than the one restored: it is not dead.
+        if not stray.was:
+            (keys.destroy_project if stray.kind == ledger.PROJECT else keys.destroy_account)(stray.id)
     return [stray.id for stray in strays]
 
 

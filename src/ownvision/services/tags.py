@@ -142,10 +142,7 @@ def delete(session: Session, project: Project, tag_id: str) -> None:
     )
     project.tagged_count -= untagged.rowcount  # type: ignore[attr-defined]
     session.delete(tag)
-<<<<<<< HEAD
-=======
     tally.count(session, "tags", 1)
->>>>>>> erasure
     ledger.doom_tag(session, project.account_id, project.id, tag.id)
     session.flush()
     coverage.release(session, project.id)

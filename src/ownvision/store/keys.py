@@ -24,13 +24,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ownvision.store.files import is_hidden, overwrite, sync_folder, write_new
 
-<<<<<<< HEAD
 INSTALLATION, JOURNAL, RETIRED = "installation.key", "erased.journal", "retired"
+SIGNING = "receipts.key"  # wrapped by the installation's key
 NEXT = "installation.next"  # while there is one, a rotation is under way
-=======
-_JOURNAL = "erased.journal"
-_SIGNING = "receipts.key"  # wrapped by the installation's key
->>>>>>> erasure
+RECEIPTS = "receipts"  # what the signing key is wrapped as
 
 
 class KeyMissing(Exception):
@@ -151,11 +148,7 @@ class KeyStore:
 
     def strangers(self) -> list[str]:
         """Files in the folder that are no key's and not the journal: what a crash or a person left there."""
-<<<<<<< HEAD
-        known = {self.folder / INSTALLATION, self.folder / JOURNAL}
-=======
-        known = {self.folder / name for name in ("installation.key", _JOURNAL, _SIGNING)}
->>>>>>> erasure
+        known = {self.folder / name for name in (INSTALLATION, JOURNAL, SIGNING)}
         return sorted(
             path.relative_to(self.folder).as_posix()
             for path in self.folder.rglob("*")
@@ -183,11 +176,11 @@ class KeyStore:
         Raises:
             KeyMissing: It can't be unwrapped.
         """
-        path = self.folder / _SIGNING
+        path = self.folder / SIGNING
         if not path.exists():
             with contextlib.suppress(FileExistsError):  # another process makes the same
-                _write_new(path, _wrap(self._installation, secrets.token_bytes(32), "receipts"))
-        return Ed25519PrivateKey.from_private_bytes(_unwrap(self._installation, _read(path), "receipts"))
+                _write_new(path, wrap(self._installation, secrets.token_bytes(32), RECEIPTS))
+        return Ed25519PrivateKey.from_private_bytes(unwrap(self._installation, _read(path), RECEIPTS))
 
     def sign_uri(self, message: bytes) -> str:
         """HMAC-SHA256 of a message, URL-safe base64."""
