@@ -2,19 +2,22 @@
 
 import base64
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import select, update
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from ownvision.data_rights import scrubbing
+from ownvision.data_rights import erasure, receipts, scrubbing, signing
+from ownvision.data_rights.who import OPERATOR, Who
 from ownvision.learning import pixels
-from ownvision.services import accounts, exports, images, intake, iterations, predictions, projects, tags, webhooks
+from ownvision.services import accounts, exports, intake, predictions, projects, webhooks
 from ownvision.services.components import Components
 from ownvision.services.intake import Picture
 from ownvision.services.webhooks import Webhook
 from ownvision.store import ledger
-from ownvision.store.tables import Account, Image, Iteration, Project
+from ownvision.store.tables import Image, Iteration, Project, Receipt
 from ownvision.store.tables.base import new_id
 from tests.services import trained as t
 
@@ -85,46 +88,56 @@ def another_account(house: Components, name: str) -> tuple[str, Project]:
     return account.id, project
 
 
-def erase_image(home: Home, image_id: str) -> None:
+def who(home: Home) -> Who:
+    return Who(home.project.account_id, OPERATOR)
+
+
+def _erase(home: Home, what: Callable[[Session], Receipt]) -> Receipt:
+    with home.house.database.write() as session:
+        receipt = what(session)
+    erasure.after_commit(home.house, receipt)
+    return receipt
+
+
+def erase_image(home: Home, image_id: str) -> Receipt:
     """From all iterations."""
-    with home.house.database.write() as session:
-        locked = projects.lock(session, home.project.account_id, home.project.id)
-        images.delete_images(session, locked, [image_id], all_iterations=True)
+    return _erase(
+        home, lambda session: erasure.erase_images(session, who(home), home.project.id, [image_id], all_iterations=True)
+    )
 
 
-def erase_tag(home: Home, tag_id: str) -> None:
-    with home.house.database.write() as session:
-        tags.delete(session, projects.lock(session, home.project.account_id, home.project.id), tag_id)
+def erase_tag(home: Home, tag_id: str) -> Receipt:
+    return _erase(home, lambda session: erasure.erase_tag(session, who(home), home.project.id, tag_id))
 
 
-def erase_prediction(home: Home, prediction_id: str) -> None:
-    with home.house.database.write() as session:
-        project = projects.get(session, home.project.account_id, home.project.id, lock=True)
-        predictions.delete(session, project, [prediction_id])
+def erase_prediction(home: Home, prediction_id: str) -> Receipt:
+    return _erase(home, lambda session: erasure.erase_predictions(session, who(home), home.project.id, [prediction_id]))
 
 
-def erase_iteration(home: Home, iteration_id: str) -> None:
-    with home.house.database.write() as session:
-        session.execute(update(Iteration).values(publish_name=None))
-        project = projects.get(session, home.project.account_id, home.project.id, lock=True)
-        iterations.delete(session, project, iteration_id)
+def erase_iteration(home: Home, iteration_id: str) -> Receipt:
+    return _erase(home, lambda session: erasure.erase_iteration(session, who(home), home.project.id, iteration_id))
 
 
-def erase_project(home: Home, project: Project) -> None:
-    with home.house.database.write() as session:
-        projects.delete(session, session.get_one(Project, project.id))
+def erase_export(home: Home, export_id: str) -> Receipt:
+    return _erase(
+        home, lambda session: erasure.erase_export(session, who(home), home.project.id, home.iteration, export_id)
+    )
 
 
-def erase_account(home: Home, account_id: str) -> None:
-    with home.house.database.write() as session:
-        for project in session.scalars(select(Project).where(Project.account_id == account_id)):
-            projects.delete(session, project)
-        session.delete(session.get_one(Account, account_id))
+def erase_project(home: Home, project: Project) -> Receipt:
+    return _erase(home, lambda session: erasure.erase_project(session, Who(project.account_id, OPERATOR), project.id))
+
+
+def erase_account(home: Home, account_id: str) -> Receipt:
+    return _erase(home, lambda session: erasure.erase_account(session, Who(account_id, OPERATOR)))
 
 
 def settle(house: Components) -> None:
     """What the worker does after erasures, at once."""
+    t.work(house)
     while ledger.sweep(house.database, house.blobs, erased=house.keys.journal):
         pass
     scrubbing.destroy_stray_keys(house.database, house.keys)
+    receipts.settle(house.database)
     assert scrubbing.scrub(house.database, house.settings.data)
+    signing.sign(house.database, house.keys, scrubbing.scrubbed(house.settings.data))

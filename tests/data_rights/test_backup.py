@@ -61,12 +61,12 @@ def _settings(home: Home) -> Settings:
 def _back_up(home: Home) -> tuple[Path, Path]:
     place, keys = home.data.parent / "backup", home.data.parent / "keys.tar"
     back_up(home.house, place)
-    back_up_keys(home.house.keys, home.data, keys, place)
+    back_up_keys(home.house.database, home.house.keys, home.data, keys, place)
     return place, keys
 
 
 def _newest_keys(home: Home, keys: Path) -> None:
-    back_up_keys(home.house.keys, home.data, keys)
+    back_up_keys(home.house.database, home.house.keys, home.data, keys)
 
 
 def _restored(home: Home, place: Path, keys: Path | None) -> tuple[Components, Restored]:
@@ -301,7 +301,7 @@ def test_keys_of_another_installation_are_refused(home: Home, tmp_path: Path) ->
     place, keys = _back_up(home)
     other = t.open_house(tmp_path / "other")
     keys.unlink()
-    back_up_keys(other.keys, other.settings.data, keys)
+    back_up_keys(other.database, other.keys, other.settings.data, keys)
     with pytest.raises(OwnVisionError, match="another installation"):
         restore(place, keys, _settings(home))
     with pytest.raises(OwnVisionError, match="another installation"):
@@ -343,7 +343,7 @@ def test_keys_go_only_where_they_are_apart(home: Home, place: str, message: str)
     (home.data.parent / "letter.txt").write_text("mine")
     back_up(home.house, home.data.parent / "backup")
     with pytest.raises(OwnVisionError, match=message):
-        back_up_keys(home.house.keys, home.data, home.data.parent / place)
+        back_up_keys(home.house.database, home.house.keys, home.data, home.data.parent / place)
     assert (home.data.parent / "letter.txt").read_text() == "mine"
 
 

@@ -168,7 +168,7 @@ def test_rows_of_a_backup_before_the_rotation_open_with_the_keys_of_after(tmp_pa
     house.database.close()
     rotate(house.settings)
     house = open_components(house.settings)
-    back_up_keys(house.keys, house.settings.data, tmp_path / "keys.tar")
+    back_up_keys(house.database, house.keys, house.settings.data, tmp_path / "keys.tar")
     house.database.close()
     settings = Settings(data=tmp_path / "restored")
     restore(tmp_path / "backup", tmp_path / "keys.tar", settings)

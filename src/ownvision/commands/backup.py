@@ -51,7 +51,7 @@ def backup(
             if manifest.lost:
                 typer.echo(f"{manifest.lost:,} owners have lost their bytes; `ownvision doctor` names them.", err=True)
         if keys_to is not None:
-            count = back_up_keys(components.keys, components.settings.data, keys_to, to)
+            count = back_up_keys(components.database, components.keys, components.settings.data, keys_to, to)
             typer.echo(f"Backed up {count:,} keys and the journal of erased ids to {keys_to}. Keep it apart.")
 
 

@@ -10,22 +10,30 @@ import os
 import re
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy import select
+
 from ownvision.data_rights import backup
 from ownvision.errors import OwnVisionError
+from ownvision.store.database import Database
 from ownvision.store.files import replacing, sync_folder, write_new
-from ownvision.store.keys import INSTALLATION, JOURNAL, RETIRED, KeyStore, fingerprint
+from ownvision.store.keys import INSTALLATION, JOURNAL, RETIRED, SIGNING, KeyStore, fingerprint
+from ownvision.store.ledger import ACCOUNT, PROJECT
+from ownvision.store.tables import Receipt
 from ownvision.store.tables.base import now
 
 FORMAT, VERSION = "ownvision-keys", 1
 _MANIFEST = "keys.json"
 _FOLDERS = (RETIRED, "accounts", "projects")
-_NAME = re.compile(rf"(?:{'|'.join(_FOLDERS)})/[0-9a-z-]{{1,64}}\.key|{INSTALLATION}|{JOURNAL}")
+STATEMENTS = "receipts.jsonl"
+_ANY_SIZE = (JOURNAL, STATEMENTS)
+_NAME = re.compile(rf"(?:{'|'.join(_FOLDERS)})/[0-9a-z-]{{1,64}}\.key|{'|'.join((INSTALLATION, SIGNING, *_ANY_SIZE))}")
 _KEY_BYTES = 4_096
 
 
@@ -48,10 +56,11 @@ class KeyBackup:
         return installation == self.installation or installation in self.retired
 
 
-def back_up_keys(keys: KeyStore, data: Path, file: Path, rows: Path | None = None) -> int:
-    """Write the key store into a file, in place of the one before.
+def back_up_keys(database: Database, keys: KeyStore, data: Path, file: Path, rows: Path | None = None) -> int:
+    """Write the key store and the receipts into a file, in place of the one before.
 
     Args:
+        database: Where the receipts are: a backup of rows that is restored may be older than they.
         keys: The key store.
         data: The data folder; the file may not lie in it.
         file: Where to.
@@ -76,6 +85,7 @@ def back_up_keys(keys: KeyStore, data: Path, file: Path, rows: Path | None = Non
                 continue  # destroyed meanwhile
             _add(tar, name, data_of)
             count += 1
+        _add_receipts(tar, database, file.parent)
         _add_journal(tar, keys.folder / JOURNAL)
     return count
 
@@ -94,12 +104,13 @@ def read_key_backup(file: Path) -> KeyBackup:
     return replace(said, retired=frozenset(name.stem for name in names if name.parent == Path(RETIRED)))
 
 
-def restore_keys(file: Path, folder: Path) -> None:
+def restore_keys(file: Path, folder: Path, receipts: Path) -> None:
     """Lay out a key store from its backup; the installation's key comes last, so what is cut short is no key store.
 
     Args:
         file: The backup.
         folder: Where to; what is there of a restore that was cut short is replaced.
+        receipts: File for the receipts.
 
     Raises:
         OwnVisionError: BadRequestInvalid: the file is none, or damaged.
@@ -110,8 +121,8 @@ def restore_keys(file: Path, folder: Path) -> None:
     with _opened(file) as tar:
         said = _manifest(file, tar)
         for member in _members(file, tar):
-            if member.name == JOURNAL:
-                _extract_journal(tar, member, folder / JOURNAL)
+            if member.name in _ANY_SIZE:
+                _extract(tar, member, folder / JOURNAL if member.name == JOURNAL else receipts)
                 continue
             key = _read(tar, member)
             if member.name == INSTALLATION:
@@ -127,16 +138,62 @@ def restore_keys(file: Path, folder: Path) -> None:
     sync_folder(folder)
 
 
-def add_journal(file: Path, keys: KeyStore) -> None:
-    """Add the erased ids of a backup to a key store that has survived, where it does not know them."""
+def add_to_survivor(file: Path, keys: KeyStore, receipts: Path) -> None:
+    """Add to a key store that has survived what only its backup knows: erased ids, then keys of what is not erased.
+
+    Args:
+        file: The backup.
+        keys: What has survived; its installation's key is the one to use.
+        receipts: File for the receipts.
+    """
     known = set(keys.erased())
     with _opened(file) as tar:
-        for member in tar:
+        for member in _members(file, tar):
             if member.name == JOURNAL:
                 lines = io.TextIOWrapper(tar.extractfile(member) or io.BytesIO())
                 for kind, id in _entries(lines):
                     if (kind, id) not in known:
                         keys.journal(kind, [id])
+            elif member.name == STATEMENTS:
+                _extract(tar, member, receipts)
+    dead = {id.rstrip("/") for kind, id in keys.erased() if kind in (PROJECT, ACCOUNT)}
+    with _opened(file) as tar:
+        if _manifest(file, tar).installation != keys.fingerprint():
+            return  # wrapped by another key
+        for member in _members(file, tar):
+            place = Path(member.name)
+            if place.parent.name in ("accounts", "projects") and place.stem not in dead:
+                with suppress(FileExistsError):
+                    write_new(keys.folder / place, _read(tar, member), durable=True)
+    for part in _FOLDERS[1:]:
+        sync_folder(keys.folder / part)
+
+
+def read_receipts(file: Path) -> Iterator[Receipt]:
+    """The receipts that a backup of keys brought."""
+    columns = {column.key: column.type.python_type for column in Receipt.__table__.columns}
+    with file.open() as lines:
+        for line in lines:
+            said = json.loads(line)
+            yield Receipt(
+                **{
+                    name: datetime.fromisoformat(value) if columns[name] is datetime and value is not None else value
+                    for name, value in said.items()
+                    if name in columns
+                }
+            )
+
+
+def _add_receipts(tar: tarfile.TarFile, database: Database, folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as spool:
+        with database.read() as session:
+            for receipt in session.scalars(select(Receipt).order_by(Receipt.id).execution_options(yield_per=100)):
+                said = {column.key: getattr(receipt, column.key) for column in Receipt.__table__.columns}
+                spool.write(json.dumps(said, default=datetime.isoformat).encode() + b"\n")
+        member = tarfile.TarInfo(STATEMENTS)
+        member.size, member.mode = spool.tell(), 0o600
+        spool.seek(0)
+        tar.addfile(member, spool)
 
 
 def _members(file: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -147,7 +204,7 @@ def _members(file: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             continue
         if not member.isfile() or not _NAME.fullmatch(member.name):
             raise _invalid(file, f"it holds {member.name!r}, which is no key")
-        if member.name != JOURNAL and member.size > _KEY_BYTES:
+        if member.name not in _ANY_SIZE and member.size > _KEY_BYTES:
             raise _invalid(file, f"{member.name} is too long for a key")
         if member.offset_data + member.size > size:
             raise _invalid(file, "it is cut short or damaged")
@@ -163,6 +220,8 @@ def _entries(lines: io.TextIOWrapper) -> Iterator[tuple[str, str]]:
 
 def _names(folder: Path) -> Iterator[str]:
     yield INSTALLATION
+    if (folder / SIGNING).exists():
+        yield SIGNING
     for part in _FOLDERS:
         place = folder / part
         for name in sorted(os.listdir(place)) if place.is_dir() else ():
@@ -185,7 +244,7 @@ def _add_journal(tar: tarfile.TarFile, path: Path) -> None:
             tar.addfile(member, file)
 
 
-def _extract_journal(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
     source = tar.extractfile(member)
     assert source is not None
     with replacing(target) as file:

@@ -20,10 +20,12 @@ from ownvision.services.components import open_components
 from ownvision.settings import Settings
 from ownvision.store import occupancy
 from ownvision.store.blobs.local import LocalBlobs
+from ownvision.store.database import Database
 from ownvision.store.files import replacing, sync_folder
 from ownvision.store.keys import INSTALLATION, KeyStore
 
 MARK = "restoring"
+RECEIPTS = "restoring.receipts"  # those that the keys' backup brought, until they are among the rows
 _COPYING, _REPLAYING = "copying", "replaying"
 _BATCH = 512
 
@@ -84,10 +86,10 @@ def restore(
         restored = Restored(manifest)
         if not survived:
             assert keys_file is not None
-            key_backup.restore_keys(keys_file, data / "keys")
+            key_backup.restore_keys(keys_file, data / "keys", data / RECEIPTS)
         keys = KeyStore(data / "keys")
         if survived and keys_file is not None:
-            key_backup.add_journal(keys_file, keys)
+            key_backup.add_to_survivor(keys_file, keys, data / RECEIPTS)
         _remove_rows(data)
         _copy_objects(source, data, keys, restored, progress)
         _copy_rows(source, data, manifest)
@@ -132,12 +134,22 @@ def _finish(settings: Settings) -> Counter[str]:
     try:
         components.database.migrate()
         resealing.reseal(components.database, components.keys)
+        _add_receipts(components.database, settings.data / RECEIPTS)
         erased = replay.replay(components, (said["journal_bytes"], said["journal_sha256"]))
     finally:
         components.database.close()
+    (settings.data / RECEIPTS).unlink(missing_ok=True)
     (settings.data / MARK).unlink()
     sync_folder(settings.data)
     return erased
+
+
+def _add_receipts(database: Database, file: Path) -> None:
+    """The proof of what was erased after the rows were backed up; what was open then is as they say now."""
+    if file.exists():
+        with database.write() as session:
+            for receipt in key_backup.read_receipts(file):
+                session.merge(receipt)
 
 
 def _mark(data: Path, stage: str, manifest: Manifest) -> None:
