@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import select, update
 
 from ownvision.data_rights import scrubbing
-from ownvision.services import projects
 from ownvision.services.components import Components
 from ownvision.store import ledger
 from ownvision.store.tables import Account, Blob, Project
@@ -80,8 +79,7 @@ def test_after_a_scrub_no_file_holds_a_word_of_what_was_erased(house: Components
     words = [f"Herbarium of Ada number {number}" for number in range(200)]
     made = [t.make_project(house, word) for word in words]
     for project in made:
-        with house.database.write() as session:
-            projects.delete(session, projects.get(session, project.account_id, project.id, lock=True))
+        t.erase(house, project)
     scrubbing.destroy_stray_keys(house.database, house.keys)
     assert scrubbing.scrub(house.database, house.settings.data)
     left = [path for path in house.settings.data.rglob("*") if path.is_file() and b"Herbarium" in path.read_bytes()]

@@ -36,6 +36,7 @@ def erase_images(
     receipt = receipts.begin(session, who.account_id, "DeleteImages", who.key_id, subjects)
     images.delete_images(session, project, None if everything else chosen, all_iterations=all_iterations)
     _keep_covered(session, receipt, chosen)
+    _keep_learned(session, receipt, project)
     return _end(session, receipt, project)
 
 
@@ -51,6 +52,7 @@ def erase_image_tags(
     subjects = {"images": list(dict.fromkeys(image_ids)), "tags": list(dict.fromkeys(tag_ids))}
     receipt = receipts.begin(session, who.account_id, "DeleteImageTags", who.key_id, subjects)
     images.remove_tags(session, project, image_ids, tag_ids)
+    _keep_learned(session, receipt, project)
     return _end(session, receipt, project)
 
 
@@ -64,6 +66,7 @@ def erase_regions(session: Session, who: Who, project_id: str, region_ids: Seque
     subjects = {"regions": list(dict.fromkeys(region_ids))}
     receipt = receipts.begin(session, who.account_id, "DeleteImageRegions", who.key_id, subjects)
     regions.remove(session, project, region_ids)
+    _keep_learned(session, receipt, project)
     return _end(session, receipt, project)
 
 
@@ -79,6 +82,7 @@ def erase_tag(session: Session, who: Who, project_id: str, tag_id: str) -> Recei
     learned = len(iterations.that_learned(session, project, tag_id))
     if learned:
         receipts.keep(receipt, "iterationTags", learned, "Iterations keep the tags that they learned.")
+    _keep_learned(session, receipt, project)
     return _end(session, receipt, project)
 
 
@@ -89,7 +93,7 @@ def erase_iteration(session: Session, who: Who, project_id: str, iteration_id: s
         OwnVisionError: NotFoundProject, NotFoundIteration, BadRequestWorkspaceNotDeletable,
             BadRequestIterationIsPublished, BadRequestOperationNotSupported (legal hold).
     """
-    project = _begin(session, who, project_id)
+    project = _locked(session, who, project_id)
     receipt = receipts.begin(session, who.account_id, "DeleteIteration", who.key_id, {"iterations": [iteration_id]})
     iterations.delete(session, project, iteration_id)
     return _end(session, receipt, project)
@@ -101,7 +105,7 @@ def erase_export(session: Session, who: Who, project_id: str, iteration_id: str,
     Raises:
         OwnVisionError: NotFoundProject, NotFoundIteration, NotFound, BadRequestOperationNotSupported (legal hold).
     """
-    project = _begin(session, who, project_id)
+    project = _locked(session, who, project_id)
     receipt = receipts.begin(session, who.account_id, "DeleteExport", who.key_id, {"exports": [export_id]})
     exports.delete(session, project, iteration_id, export_id)
     return _end(session, receipt, project)
@@ -113,7 +117,7 @@ def erase_predictions(session: Session, who: Who, project_id: str, ids: Sequence
     Raises:
         OwnVisionError: NotFoundProject, BadRequestPredictionIdsMissing, BadRequestOperationNotSupported (legal hold).
     """
-    project = _begin(session, who, project_id)
+    project = _locked(session, who, project_id)
     subjects = {"predictions": list(dict.fromkeys(ids))}
     receipt = receipts.begin(session, who.account_id, "DeletePrediction", who.key_id, subjects)
     predictions.delete(session, project, ids)
@@ -169,8 +173,15 @@ def after_commit(components: Components, receipt: Receipt) -> None:
 
 
 def _begin(session: Session, who: Who, project_id: str) -> Project:
-    """The project, locked and at its next revision, where nothing holds it."""
+    """The project, at its next revision, where nothing holds it."""
     project = projects.lock(session, who.account_id, project_id)
+    holds.check(session, who.account_id, project_id)
+    return project
+
+
+def _locked(session: Session, who: Who, project_id: str) -> Project:
+    """The project as it is, where nothing holds it: its workspace does not change."""
+    project = projects.get(session, who.account_id, project_id, lock=True)
     holds.check(session, who.account_id, project_id)
     return project
 
@@ -180,12 +191,16 @@ def _end(session: Session, receipt: Receipt, project: Project) -> Receipt:
         # Archives made before hold what is erased; whoever wants one makes another.
         _remove_takeouts(session, project.account_id, project.id)
         ledger.doom_rows(session, project.account_id, project.id)
+    return receipts.record(session, receipt)
+
+
+def _keep_learned(session: Session, receipt: Receipt, project: Project) -> None:
+    """Say how many tags and regions have left the workspace only."""
     for kind, table in (("imageTags", ImageTag), ("regions", Region)):
         closed = select(func.count()).where(table.project_id == project.id, table.until == project.revision)
         still = session.scalar(closed)
         if still:
             receipts.keep(receipt, kind, still, "Iterations were trained with them, and keep them until they go.")
-    return receipts.record(session, receipt)
 
 
 def _ids_of(session: Session, project: Project, all_iterations: bool) -> list[str]:

@@ -13,6 +13,7 @@ from ownvision.api.wire import Json, empty
 from ownvision.data_rights import erasure, extent
 from ownvision.errors import OwnVisionError
 from ownvision.services import accounts, projects
+from ownvision.store.tally import Tally
 
 router = own()
 ExportId = Annotated[Guid, Path(alias="exportId")]
@@ -55,7 +56,7 @@ class ErasureBegun(Wire):
 _HELD = "A legal hold; lift it first."
 
 
-def _shape(name: str, going: extent.Tally, refused: list[str]) -> Json:
+def _shape(name: str, going: Tally, refused: list[str]) -> Json:
     data: list[dict[str, Any]] = [{"kind": kind, **amount} for kind, amount in sorted(going.items())]
     return Json({"name": name, "data": data, "refused": refused})
 
