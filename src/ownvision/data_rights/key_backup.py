@@ -26,7 +26,7 @@ from ownvision.store.files import replacing, sync_folder, write_new
 from ownvision.store.keys import INSTALLATION, JOURNAL, RETIRED, SIGNING, KeyStore, fingerprint
 from ownvision.store.ledger import ACCOUNT, PROJECT
 from ownvision.store.tables import Receipt
-from ownvision.store.tables.base import now
+from ownvision.store.tables.base import UtcDateTime, now
 
 FORMAT, VERSION = "ownvision-keys", 1
 _MANIFEST = "keys.json"
@@ -171,17 +171,12 @@ def add_to_survivor(file: Path, keys: KeyStore, receipts: Path) -> None:
 
 def read_receipts(file: Path) -> Iterator[Receipt]:
     """The receipts that a backup of keys brought."""
-    columns = {column.key: column.type.python_type for column in Receipt.__table__.columns}
+    times = {column.key: isinstance(column.type, UtcDateTime) for column in Receipt.__table__.columns}
     with file.open() as lines:
         for line in lines:
-            said = json.loads(line)
-            yield Receipt(
-                **{
-                    name: datetime.fromisoformat(value) if columns[name] is datetime and value is not None else value
-                    for name, value in said.items()
-                    if name in columns
-                }
-            )
+            said = {name: value for name, value in json.loads(line).items() if name in times}
+            dates = {name: datetime.fromisoformat(value) for name, value in said.items() if times[name] and value}
+            yield Receipt(**(said | dates))
 
 
 def _add_receipts(tar: tarfile.TarFile, database: Database, folder: Path) -> None:

@@ -84,8 +84,8 @@ def _strays(session: Session, keys: KeyStore) -> list[_Stray]:
     # Keys are listed before rows: one made in between is not missed by the rows.
     there = {ledger.PROJECT: keys.projects(), ledger.ACCOUNT: keys.accounts()}
     known: dict[str, dict[str, bool]] = {
-        ledger.PROJECT: dict(session.execute(select(Project.id, Project.closed.is_not(None))).tuples()),
-        ledger.ACCOUNT: dict(session.execute(select(Account.id, Account.closed.is_not(None))).tuples()),
+        ledger.PROJECT: {row[0]: row[1] for row in session.execute(select(Project.id, Project.closed.is_not(None)))},
+        ledger.ACCOUNT: {row[0]: row[1] for row in session.execute(select(Account.id, Account.closed.is_not(None)))},
     }
     return [
         _Stray(kind, id, known[kind].get(id, False))
