@@ -57,7 +57,7 @@ def _examined(components: Components) -> Iterator[Finding]:
     with components.database.read() as session:
         yield from _leases(session)
         yield from _counts(session)
-        yield from _owners(session)
+        yield from owners(session)
     yield from _files(components)
 
 
@@ -141,7 +141,7 @@ def _counts(session: Session) -> Iterator[Finding]:
             yield Finding("wrong count", tag_id, f"The tag's image count is kept as {kept}; it is on {counted} images.")
 
 
-def _owners(session: Session) -> Iterator[Finding]:
+def owners(session: Session) -> Iterator[Finding]:
     """Rows that promise bytes, without a live row of the ledger."""
     live = set(session.scalars(select(Blob.prefix).where(Blob.state == ledger.LIVE)))
     promised = [
