@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     uri_hours: int = Field(24, ge=1, description="Hours an image or download address stays valid")
     prediction_days: int = Field(30, ge=1, description="Days a stored prediction is kept")
     suggestion_days: int = Field(30, ge=1, description="Days suggested tags and regions are kept")
+    takeout_days: int = Field(7, ge=1, description="Days a takeout is kept")
+    audit_days: int = Field(365, ge=1, description="Days an entry of the audit trail is kept")
+    job_days: int = Field(90, ge=1, description="Days the record of a job is kept after it ended")
     project_token_days: int = Field(7, ge=1, description="Days a token of ExportProject is valid")
     url_allow: list[str] = Field(
         [],

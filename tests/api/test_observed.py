@@ -8,15 +8,16 @@ import base64
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from ownvision.api import shapes, wire
-from ownvision.api.versions import LATEST
+from ownvision.wire import shapes
+from ownvision.wire import values as wire
+from ownvision.wire.versions import LATEST
 from tests.api.conftest import PREDICTION, Service, jpeg, new_tag, running, upload
 
 COMPACT = "0732100f-1a38-4e49-a514-c9b44c697ab5"
@@ -84,6 +85,7 @@ class _Life:
         tag = self.say("POST", f"/projects/{project}/tags?name=Test%20Tag%201&description=test").json()["id"]
         self.say("PATCH", f"/projects/{project}/tags/{tag}", json={"name": "New", "description": "Updated"})
         self.say("POST", f"/projects/{project}/tags?name=Tag%20%230&description=")
+        self.say("GET", f"/projects/{project}/tags")
         self.say("DELETE", f"/projects/{project}/tags/{tag}")
         self.say("DELETE", f"/projects/{project}")
 
@@ -111,7 +113,7 @@ class _Life:
                     f"/projects/{project}/images?tagIds={tag}",
                     files={"imageData": (f"hemlock_{number}.jpg", jpeg(10 * number + 100 * index, 64, 64))},
                 )
-        first = self.client.get(f"/projects/{project}/images").json()[0]
+        first = self.say("GET", f"/projects/{project}/images?take=50&skip=0").json()[0]
         file = {"name": "hemlock_1.jpg", "contents": base64.b64encode(jpeg(77)).decode()}
         made = self.say("POST", f"/projects/{project}/images/files", json={"images": [file], "tagIds": tags[:1]})
         image = made.json()["images"][0]["image"]["id"]
@@ -123,6 +125,7 @@ class _Life:
         other = self.client.post("/projects?name=copy").json()["id"]
         tag = new_tag(self.client, other, "a")
         url = first["originalImageUri"]
+        self.say("GET", f"/projects/{project}/artifacts", params={"path": url})
         self.say("POST", f"/projects/{other}/images/urls", json={"images": [{"url": url}], "tagIds": [tag]})
         self.say("DELETE", f"/projects/{project}/images", params={"imageIds": image})
         for kind in ("tagged", "untagged"):
@@ -137,10 +140,19 @@ class _Life:
         self.say("GET", f"{base}/{first}/performance/images/count")
         self.say("POST", f"/projects/{project}/quicktest/url?iterationId={first}&store=true", json={"url": url})
         found = self.say("POST", f"/projects/{project}/predictions/query", json={"maxCount": 0, "orderBy": "Newest"})
+        kept = self.client.post(
+            f"/projects/{project}/quicktest/image",
+            params={"iterationId": first, "store": "true"},
+            files={"imageData": ("new.jpg", jpeg(4321, 64, 64))},
+        ).json()["id"]
+        taken = {"images": [{"id": kept}]}
+        self.say("POST", f"/projects/{project}/images/predictions", json=taken)
         self.say("DELETE", f"/projects/{project}/predictions", params={"ids": found.json()["results"][0]["id"]})
         name = {"publishName": "Training UnitTest Iteration", "predictionId": self.service.resource_id}
         self.say("POST", f"{base}/{first}/publish", params=name)
         self.say("GET", f"{base}/{first}")
+        self.say("PATCH", f"{base}/{first}", json={"name": "Another name"})
+        self.say("GET", "/projects")
         self.say(
             "POST",
             f"{self.service.url}{PREDICTION}/{project}/classify/iterations/Training%20UnitTest%20Iteration/url/nostore",
@@ -166,6 +178,9 @@ class _Life:
         v30 = f"{self.service.url}/customvision/v3.0/training/projects"
         gone = self.say("POST", f"{v12}?name=Test%20Project&description=This%20is%20a%20test%20project").json()["Id"]
         self.say("DELETE", f"{v12}/{gone}")
+        food = "c151d5b5-dd07-472a-acc8-15d29dea8518"
+        for _ in range(2):
+            self.say("POST", f"{v12}?name=Test%20Project&description=&domainId={food}")
         project = self.client.post(v12, params={"name": "v1", "domainId": COMPACT}).json()["Id"]
         for index, name in enumerate(("Hemlock", "Japanese Cherry")):
             tag = self.client.post(f"{v12}/{project}/tags", params={"name": name}).json()["Id"]
@@ -195,7 +210,7 @@ class _Life:
         image = upload(self.client, project, 55)["id"]
         tags = [tag["id"] for tag in self.client.get(f"/projects/{project}/tags").json()]
         at = {"iterationId": iteration}
-        self.client.post(f"/projects/{project}/tagsandregions/suggestions", params={**at, "imageIds": image})
+        self.say("POST", f"/projects/{project}/tagsandregions/suggestions", params={**at, "imageIds": image})
         token = {"tagIds": tags, "threshold": 0.0, "maxCount": 10}
         self.say("POST", f"/projects/{project}/images/suggested", params=at, json=token)
         counted = {"tagIds": tags, "threshold": 0.75}
@@ -222,6 +237,41 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
         yield life.answers
 
 
+# Exchanges whose bodies the recordings only describe: operation, and what holds of every answer.
+DESCRIBED: dict[str, Callable[[Any], bool]] = {
+    "GET /customvision/v3.4-preview/training/projects/{}/tags": lambda tags: all(
+        list(tag) == ["id", "name", "description", "type", "imageCount"] for tag in tags
+    ),
+    "PATCH /customvision/v3.4-preview/training/projects/{}/iterations/{}": lambda iteration: (
+        iteration["name"] == "Another name" and iteration["lastModified"] > iteration["created"]
+    ),
+    "GET /customvision/v3.4-preview/training/projects/{}/images": lambda images: (
+        len(images) == 10
+        and [image["created"] for image in images] == sorted((image["created"] for image in images), reverse=True)
+        and not any({"regions", "metadata"} & set(image) for image in images)
+    ),
+    "POST /customvision/v3.4-preview/training/projects/{}/images/predictions": lambda made: (
+        list(made) == ["isBatchSuccessful", "images"]
+        and [(form(one["sourceUrl"]), one["status"], "tags" in one["image"]) for one in made["images"]]
+        == [("guid", "OK", False)]
+    ),
+    "POST /customvision/v3.4-preview/training/projects/{}/tagsandregions/suggestions": lambda found: (
+        [list(one) for one in found]
+        == [["id", "project", "iteration", "created", "predictions", "predictionUncertainty"]]
+    ),
+    "GET /customvision/v3.4-preview/training/projects": lambda projects: (
+        [project["created"] for project in projects]
+        == sorted((project["created"] for project in projects), reverse=True)
+        and {
+            project["settings"]["classificationType"]
+            for project in projects
+            if project["settings"]["domainId"] == DETECTION
+        }
+        == {"Multiclass"}
+    ),
+}
+
+
 REPLAYED = [exchange for exchange in RECORDED if "<tag>" not in json.dumps(exchange["body"])]
 
 
@@ -235,6 +285,27 @@ def test_an_exchange_goes_as_recorded(answers: dict[str, list[httpx.Response]], 
         return
     forms = [form(answer.json()) for answer in ours]
     assert form(exchange["body"]) in forms, forms[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", DESCRIBED)
+def test_an_exchange_is_as_it_was_described(answers: dict[str, list[httpx.Response]], operation: str) -> None:
+    ours = answers[operation]
+    assert {answer.status_code for answer in ours} == {200}
+    assert all(DESCRIBED[operation](answer.json()) for answer in ours), ours[0].text
+
+
+@pytest.mark.slow
+def test_an_artifact_is_the_bytes(answers: dict[str, list[httpx.Response]]) -> None:
+    for answer in answers["GET /customvision/v3.4-preview/training/projects/{}/artifacts"]:
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/octet-stream")
+        assert answer.content.startswith(b"\xff\xd8")
+
+
+@pytest.mark.slow
+def test_a_taken_name_gets_a_number_in_v1(answers: dict[str, list[httpx.Response]]) -> None:
+    names = [answer.json()["Name"] for answer in answers["POST /customvision/v1.2/Training/projects"]]
+    assert names == ["Test Project", "Test Project", "Test Project (1)"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -156,15 +156,13 @@ def store(
             session.commit()
             raise OwnVisionError("NotFoundIteration", "Invalid iteration")
         ledger.make_live(session, [prefix])
-        moment = now()
         row = Prediction(
             id=prediction_id,
             project_id=project.id,
             iteration_id=iteration.id,
             domain_id=iteration.domain_id,
             application=application,
-            created=moment,
-            expires=moment + timedelta(days=components.settings.prediction_days),
+            created=now(),
             uncertainty=doubt(predictions, exclusive=iteration.classification_type == "Multiclass"),
             predictions=kept(predictions),
             sha256=hashlib.sha256(data).hexdigest(),
@@ -233,12 +231,7 @@ def delete(session: Session, project: Project, ids: Sequence[str]) -> None:
     """
     if not ids:
         raise OwnVisionError("BadRequestPredictionIdsMissing", "Say which predictions to delete.")
-    _remove(session, and_(Prediction.project_id == project.id, Prediction.id.in_(list(ids))))
-
-
-def expire(session: Session, now: datetime) -> int:
-    """Delete the stored predictions whose time is over; returns how many went."""
-    return _remove(session, Prediction.expires <= now)
+    remove(session, project.id, ids)
 
 
 def forget_erased(components: Components) -> None:
@@ -254,10 +247,12 @@ def forget_erased(components: Components) -> None:
             components.models.evict(iteration_id)
 
 
-def _remove(session: Session, chosen: ColumnElement[bool]) -> int:
-    found = session.execute(select(Prediction.project_id, Prediction.id).where(chosen)).all()
+def remove(session: Session, project_id: str, ids: Sequence[str]) -> int:
+    """Delete stored predictions of a project with their images; returns how many of these there were."""
+    chosen = and_(Prediction.project_id == project_id, Prediction.id.in_(list(ids)))
+    found = session.scalars(select(Prediction.id).where(chosen)).all()
     if found:
-        ledger.doom(session, [ledger.prediction_prefix(project_id, id) for project_id, id in found])
+        ledger.doom(session, [ledger.prediction_prefix(project_id, id) for id in found])
         session.execute(sql_delete(Prediction).where(chosen).execution_options(synchronize_session=False))
         tally.count(session, "predictions", len(found))
     return len(found)

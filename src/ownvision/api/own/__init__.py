@@ -2,14 +2,17 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import erasure, images, jobs, receipts, travel, webhook
+from ownvision.api.own import account, erasure, holds, images, jobs, receipts, retention, travel, webhook
 
 ROUTERS: tuple[APIRouter, ...] = (
+    account.router,
     erasure.router,
+    holds.router,
     images.router,
     jobs.router,
     receipts.public,
     receipts.router,
+    retention.router,
     travel.router,
     webhook.router,
 )

@@ -8,7 +8,7 @@ from fastapi import Body, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from ownvision.api import fetch, models, shapes, uploads
+from ownvision.api import fetch, models, uploads
 from ownvision.api.parameters import (
     Filter,
     Flag,
@@ -32,6 +32,7 @@ from ownvision.data_rights import erasure
 from ownvision.errors import OwnVisionError
 from ownvision.services import images, intake, projects
 from ownvision.services.intake import Added, Picture
+from ownvision.wire import shapes
 
 router = training("images")
 _NONE: list[Any] = []

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from ownvision.api import models, predicting, shapes, uploads
+from ownvision.api import models, predicting, uploads
 from ownvision.api.parameters import Flag, ForIteration, PredictionIds, ProjectId, at_most, given
 from ownvision.api.receipted import receipted
 from ownvision.api.routes import TheCall, operation, training
@@ -16,6 +16,7 @@ from ownvision.api.wire import Json, empty
 from ownvision.data_rights import erasure
 from ownvision.services import predictions, projects
 from ownvision.store.tables import IterationTag
+from ownvision.wire import shapes
 
 router = training("predictions")
 

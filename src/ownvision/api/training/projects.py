@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from ownvision.api import models, shapes
+from ownvision.api import models
 from ownvision.api.parameters import Flag, OptionalGuid, Platforms, ProjectId
 from ownvision.api.receipted import receipted
 from ownvision.api.routes import Call, TheCall, operation, training
@@ -18,6 +18,7 @@ from ownvision.services import accounts, notices, outbound, projects, storage
 from ownvision.services import training as trainings
 from ownvision.services.embedding import ensure_embedding
 from ownvision.store.tables import Project
+from ownvision.wire import shapes
 
 router = training("projects")
 _NONE: list[str] = []

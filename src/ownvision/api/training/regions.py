@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from ownvision.api import models, shapes
+from ownvision.api import models
 from ownvision.api.parameters import ImageIds, ProjectId, RegionIds, TagIds, at_most, given
 from ownvision.api.receipted import receipted
 from ownvision.api.routes import TheCall, operation, training
@@ -10,6 +10,7 @@ from ownvision.api.uploads import box
 from ownvision.api.wire import Json, empty
 from ownvision.data_rights import erasure
 from ownvision.services import images, projects, regions
+from ownvision.wire import shapes
 
 router = training("image tags and regions")
 

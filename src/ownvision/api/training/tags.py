@@ -5,13 +5,14 @@ from typing import Annotated
 from fastapi import Query
 from starlette.responses import Response
 
-from ownvision.api import models, shapes
+from ownvision.api import models
 from ownvision.api.parameters import ForIteration, ProjectId, TagId
 from ownvision.api.receipted import receipted
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.wire import Json, empty
 from ownvision.data_rights import erasure
 from ownvision.services import iterations, projects, tags
+from ownvision.wire import shapes
 
 router = training("tags")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ownvision.store.blobs import BlobExists, BlobMissing
-from ownvision.store.files import sync_folder, write_new
+from ownvision.store.files import sync_folder, write_new, write_parts
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _TRIES = 20
@@ -46,6 +46,19 @@ class LocalBlobs:
             raise OSError(f"the folder of {key} is removed again and again")
         if durable:
             self._sync_folders(Path(folder))
+
+    def put_parts(self, key: str, parts: Iterable[bytes]) -> None:
+        """See `BlobStore.put_parts`."""
+        path = self._name(key)
+        if os.path.lexists(path):
+            raise BlobExists(key)  # before much is written in vain
+        folder = os.path.dirname(path)
+        _make_folder(folder)
+        try:
+            write_parts(path, parts, durable=True)
+        except FileExistsError:
+            raise BlobExists(key) from None
+        self._sync_folders(Path(folder))
 
     def read(self, key: str) -> bytes:
         """See `BlobStore.read`."""
@@ -93,6 +106,15 @@ class LocalBlobs:
                 path = Path(place) / name
                 with contextlib.suppress(FileNotFoundError):  # removed while we look
                     yield path.relative_to(self.root).as_posix(), path.stat().st_size
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """See `BlobStore.names`."""
+        if prefix.endswith("."):
+            yield from (key for key, _ in self.list(prefix))
+            return
+        for place, _, files in os.walk(self._name(prefix) if prefix else self._root):
+            folder = place[len(self._root) + 1 :]
+            yield from (f"{folder}/{name}" if folder else name for name in files)
 
     def delete_prefix(self, prefix: str) -> None:
         """See `BlobStore.delete_prefix`; folders left empty go too."""

@@ -9,7 +9,7 @@ dropped or added. The scheme is that of STREAM (Hoang, Reyhanitabar, Rogaway, Vi
 import hmac
 import secrets
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -47,6 +47,26 @@ class SealedBlobs:
             frame = view[number * FRAME : (number + 1) * FRAME]
             parts.append(cipher.encrypt(_nonce(number), frame, _context(key, number, number == count - 1)))
         self.store.put_new(key, b"".join(parts), durable=durable)
+
+    def put_parts(self, key: str, parts: Iterable[bytes]) -> None:
+        """See `BlobStore.put_parts`; they are sealed frame by frame as they come."""
+        salt = secrets.token_bytes(_SALT)
+        cipher = self._cipher(key, salt)
+
+        def sealed() -> Iterator[bytes]:
+            yield _MAGIC + salt
+            waiting, number = bytearray(), 0
+            for part in parts:
+                waiting += part
+                # A frame leaves once it is known not to be the last.
+                while len(waiting) > FRAME:
+                    frame = bytes(memoryview(waiting)[:FRAME])
+                    del waiting[:FRAME]
+                    yield cipher.encrypt(_nonce(number), frame, _context(key, number, False))
+                    number += 1
+            yield cipher.encrypt(_nonce(number), bytes(waiting), _context(key, number, True))
+
+        self.store.put_parts(key, sealed())
 
     def read(self, key: str) -> bytes:
         """See `BlobStore.read`.
@@ -99,6 +119,10 @@ class SealedBlobs:
         """See `BlobStore.list`; sizes are of the sealed objects."""
         return self.store.list(prefix)
 
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """See `BlobStore.names`."""
+        return self.store.names(prefix)
+
     def delete_prefix(self, prefix: str) -> None:
         """See `BlobStore.delete_prefix`."""
         self.store.delete_prefix(prefix)
@@ -110,6 +134,11 @@ class SealedBlobs:
     def _cipher(self, key: str, salt: bytes) -> AESGCM:
         owner_key = self.keys.owner_key(key.partition("/")[0])
         return AESGCM(hmac.digest(owner_key, b"object " + salt, "sha256"))
+
+
+def sealed_size(size: int) -> int:
+    """The length of a sealed object of so many bytes; `size` may be an SQL expression of whole numbers above 0."""
+    return _HEADER + size + _TAG * ((size - 1) // FRAME + 1)
 
 
 def _offset(number: int) -> int:

@@ -23,6 +23,11 @@ def upgrade() -> None:
     op.create_index("ix_blobs_receipt", "blobs", ["receipt", "state"])
     with op.batch_alter_table("jobs") as jobs:
         jobs.alter_column("project_id", existing_type=sa.String(), nullable=True)
+    # When a row's time is over follows from when it was made: `data_rights.retention`.
+    for table in ("predictions", "suggestions"):
+        op.drop_index(f"ix_{table}_expires", table)
+        op.drop_column(table, "expires")
+        op.create_index(f"ix_{table}_created", table, ["created"])
     op.create_table(
         "receipts",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -116,6 +121,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("backups", "legal_holds", "retention_rules", "audit_events", "takeouts", "receipts"):
         op.drop_table(table)
+    for table in ("predictions", "suggestions"):
+        op.drop_index(f"ix_{table}_created", table)
+        op.add_column(table, sa.Column("expires", _MOMENT, nullable=False, server_default="2100-01-01 00:00:00.000000"))
+        op.create_index(f"ix_{table}_expires", table, ["expires"])
     op.execute("DELETE FROM jobs WHERE project_id IS NULL")
     with op.batch_alter_table("jobs") as jobs:
         jobs.alter_column("project_id", existing_type=sa.String(), nullable=False)
