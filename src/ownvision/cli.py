@@ -45,12 +45,17 @@ def serve(
 
 
 @app.command(rich_help_panel=RUN)
-def doctor(data: Data = None, as_json: AsJson = False) -> None:
+def doctor(
+    erased: Annotated[bool, typer.Option("--erased", help="Look for what erasures may have left instead")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
     """Check every row against every file and every byte against its seal; exit code 1 when something is wrong."""
-    from ownvision.data_rights.doctor import doctor as examine
+    from ownvision.data_rights.doctor import doctor as compare
+    from ownvision.data_rights.remains import remains
 
     with installation(data) as components:
-        findings = list(examine(components))
+        findings = list((remains if erased else compare)(components))
     if as_json:
         rows = [{"kind": found.kind, "where": found.where, "message": found.message} for found in findings]
         typer.echo(json.dumps(rows, indent=2))
@@ -58,7 +63,7 @@ def doctor(data: Data = None, as_json: AsJson = False) -> None:
         for found in findings:
             typer.echo(f"{found.kind}: {found.where}: {found.message}")
     else:
-        typer.echo("Nothing is wrong.")
+        typer.echo("Nothing is left of what was erased." if erased else "Nothing is wrong.")
     if findings:
         raise typer.Exit(1)
 

@@ -12,6 +12,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ownvision.data_rights.doctor import FILES, Finding, owners
+from ownvision.data_rights.inventory import KINDS, Files, Objects
 from ownvision.services.components import Components
-from ownvision.store import ledger, occupancy, pages
+from ownvision.store import ledger, pages
 from ownvision.store.files import is_hidden
-from ownvision.store.keys import INSTALLATION, JOURNAL, RETIRED, SIGNING
+from ownvision.store.keys import INSTALLATION, JOURNAL, NEXT, RETIRED, SIGNING
 from ownvision.store.tables import (
     Account,
     Blob,
@@ -42,11 +44,17 @@ from ownvision.store.tables import (
 )
 from ownvision.store.tables.base import now
 
-# What lies in the data folder beside objects and keys (`inventory` says what each is for).
-_KNOWN = re.compile(
-    rf"ownvision\.db(-wal|-shm)?|ballast|scrubbed|worker\.alive|{re.escape(occupancy.USE)}|{re.escape(occupancy.WORKER)}"
-)
-_UNFINISHED = re.compile(r"restoring(\.receipts)?|ballast\.new|\.ownvision\.db|keys/installation\.next")
+_PLACES = [place for kind in KINDS for place in kind.places]
+_NAMED = [place.pattern for place in _PLACES if isinstance(place, Files) and not place.nameless]
+# What the data map knows to be there for a while only: of something that did not come to its end.
+_UNFINISHED = ("restoring", "restoring.receipts", "ballast.new", "keys/installation.next")
+_SCRATCH = ("etilqs_*", "*/.*")
+_KNOWN = [name for name in _NAMED if name not in (*_UNFINISHED, *_SCRATCH) and not name.startswith("keys/")]
+# Names of the files below a prefix, by the ledger's kind.
+_OBJECTS = {
+    kind: [place.name for place in _PLACES if isinstance(place, Objects) and place.kind == kind]
+    for kind in {place.kind for place in _PLACES if isinstance(place, Objects)}
+}
 # Tables that are to keep ids of what was erased: the proof itself, and what is known of models that learned from it.
 _KEEPING = ("receipts", "lineage", "audit_events", "blobs")
 # Of what a receipt or the journal names, by kind: its rows, of which none may be there; images and regions may be, for
@@ -68,7 +76,6 @@ _COVERED: dict[str, InstrumentedAttribute[str]] = {
 _NAMING = (Image.id, IterationTag.tag_id, ImageTag.tag_id, Region.tag_id)
 # Operations whose subjects stay: only what ties them together goes.
 _SUBJECTS_STAY = ("DeleteImageTags",)
-_DERIVED = re.compile(r"resized|thumbnail|embedding-[^/]+")
 _PART = 500
 _TRIES, _WAIT_SECONDS = 20, 0.05
 
@@ -253,13 +260,17 @@ def _wrong(components: Components, owned: Mapping[str, Sequence[str]]) -> Iterat
             continue  # an upload; `_unfinished` tells of those that were given up
         if state != ledger.LIVE:
             yield prefix, f"The ledger has it as {state}." if state else "No row of the ledger owns it."
-        elif kind in FILES:
-            main = FILES[kind]
-            names = {key.removeprefix(prefix) for key in keys}
-            if main not in names:
-                yield prefix, f"It was made from {main}, which is gone."
-            elif any(name != main and not _DERIVED.fullmatch(name) for name in names):
-                yield prefix, f"Beside {main} lies what nothing here makes."
+            continue
+        names = {key.removeprefix(prefix) for key in keys}
+        main = FILES.get(kind)
+        if main is not None and main not in names:
+            yield prefix, f"It was made from {main}, which is gone."
+        elif not all(_matches(name, _OBJECTS.get(kind, ())) for name in names):
+            yield prefix, "It has a name that nothing of this kind has."
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _keys(components: Components) -> Iterator[tuple[Path, Finding]]:
@@ -272,6 +283,9 @@ def _keys(components: Components) -> Iterator[tuple[Path, Finding]]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
         if path.is_dir() or name.as_posix() in (INSTALLATION, JOURNAL, SIGNING):
+            continue
+        if name.as_posix() == NEXT:
+            yield path, Finding("unfinished", f"keys/{NEXT}", "The installation's key is being replaced.")
             continue
         whole = name.suffix == ".key" and not is_hidden(name.name)
         kind = name.parent.as_posix()
@@ -286,9 +300,9 @@ def _others(data: Path, erased: Ids) -> Iterator[tuple[Path, Finding]]:
         for name in names:
             path = Path(place) / name
             below = path.relative_to(data).as_posix()
-            if _UNFINISHED.fullmatch(below):
+            if below in _UNFINISHED:
                 yield path, Finding("unfinished", below, "It is of something that did not come to its end yet.")
-            elif not _KNOWN.fullmatch(below):
+            elif not _matches(below, _KNOWN):
                 yield path, Finding("stray file", below, "Nothing that OwnVision keeps has this name.")
             elif not below.startswith("ownvision.db"):
                 for id in _ids_in(path, erased):

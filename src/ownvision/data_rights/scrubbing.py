@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from ownvision.data_rights import receipts
+from ownvision.data_rights import orphans, receipts
 from ownvision.store import ledger
 from ownvision.store.database import Database
 from ownvision.store.keys import KeyStore
@@ -127,6 +127,7 @@ def scrub(database: Database, data: Path) -> bool:
     """Rewrite the database so that no page keeps a copy of an erased row; returns whether it was done."""
     begun = time.time()
     try:
+        orphans.forget(database)
         done = database.scrub()
     except OperationalError as error:  # a full disk, or a reader that takes long
         log.warning("the database could not be rewritten after an erasure: %s; it is tried again", error.orig)

@@ -173,13 +173,17 @@ _ZEROS = re.compile(rb"\0{3,}")
 
 
 def _only_pointers(data: bytes, size: int) -> bool:
-    """Whether nothing is left but where cells and free blocks were: numbers below the page's size, which say nothing."""
-    if not data.strip(b"\0"):
-        return True
+    """Whether nothing is left but where cells and free blocks were: numbers below the page's size."""
     highest = (size - 1) >> 8
-    return all(
-        max(run[::2], default=0) <= highest or max(run[1::2], default=0) <= highest for run in _ZEROS.split(data)
-    )
+    return all(_numbers(b"\0" + run + b"\0", highest) for run in _ZEROS.split(data) if run)
+
+
+def _numbers(data: bytes, highest: int) -> bool:
+    """Whether bytes are numbers of two bytes whose first is not above `highest`, and zeros between them."""
+    here, following = True, False  # whether a number may begin at this byte, and at the next
+    for byte in data:
+        here, following = following or (here and byte == 0), here and byte <= highest
+    return here
 
 
 def _varint(page: bytes, at: int) -> tuple[int, int]:
