@@ -15,6 +15,7 @@ NAMES = (
     "learning_digits",
     "learning_detection",
     "proposals",
+    "doctor",
 )
 
 

@@ -376,30 +376,40 @@ def _at_rest(connection: sqlite3.Connection, path: Path) -> bool:
     return False
 
 
-_WINDOW = 8
+_WINDOW, _HEADER = 8, 4
 
 
 def _unexplained(left: Sequence[pages.Part], path: Path, roots: Mapping[int, str]) -> Iterator[pages.Part]:
     """What is left beside rows and is no copy of rows that are there.
 
     SQLite moves rows between pages and leaves copies of them behind. A copy is known by all its stretches of eight
-    bytes being those of rows, but for those that lie across two.
+    bytes being those of rows, or where rows were, but for those that lie across two or where a free block began.
     """
     wanted = np.unique(np.concatenate([_windows(part.data) for part in left]))
     there = np.zeros(len(wanted), dtype=np.bool_)
+    short = {part.data for part in left if len(part.data) < _WINDOW}
     for part in pages.parts(path, roots):
-        if part.kind == pages.ROW and len(wanted):
+        if part.kind == pages.ROW:
             windows = _windows(part.data)
-            at = np.minimum(np.searchsorted(wanted, windows), len(wanted) - 1)
-            there[at[wanted[at] == windows]] = True
-    known = set(wanted[there].tolist())
+            if len(wanted):
+                at = np.minimum(np.searchsorted(wanted, windows), len(wanted) - 1)
+                there[at[wanted[at] == windows]] = True
+            short = {piece for piece in short if piece not in part.data}
+    known = set(wanted[there | _only_pointers(wanted)].tolist())
     for part in left:
-        run = longest = 0
+        # What is not used must be zero, whatever it is a copy of.
+        run = longest = 0 if part.kind == pages.SLACK else _WINDOW + _HEADER
         for window in _windows(part.data).tolist():
             run = 0 if window in known else run + 1
             longest = max(longest, run)
-        if longest >= _WINDOW or len(part.data) < _WINDOW:
+        if longest >= _WINDOW + _HEADER or part.data in short:
             yield part
+
+
+def _only_pointers(windows: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which eight bytes are numbers below 4,096: where cells were in a page, as `pages` passes over on its own."""
+    masks = (np.uint64(0xF000F000F000F000), np.uint64(0x00F000F000F000F0))
+    return np.equal(windows & masks[0], 0) | np.equal(windows & masks[1], 0)
 
 
 def _windows(data: bytes) -> NDArray[np.uint64]:
