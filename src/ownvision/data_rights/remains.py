@@ -409,7 +409,8 @@ def _unexplained(left: Sequence[pages.Part], path: Path, roots: Mapping[int, str
 def _only_pointers(windows: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which eight bytes are numbers below 4,096: where cells were in a page, as `pages` passes over on its own."""
     masks = (np.uint64(0xF000F000F000F000), np.uint64(0x00F000F000F000F0))
-    return np.equal(windows & masks[0], 0) | np.equal(windows & masks[1], 0)
+    pointers: NDArray[np.bool_] = np.equal(windows & masks[0], 0) | np.equal(windows & masks[1], 0)
+    return pointers
 
 
 def _windows(data: bytes) -> NDArray[np.uint64]:
