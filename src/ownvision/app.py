@@ -71,6 +71,7 @@ def _serve(settings: Settings) -> None:
         _Server(config, app, settings).run()
     try:
         app.state.meter.close()
+        app.state.trail.close()
     finally:
         app.state.components.database.close()
 

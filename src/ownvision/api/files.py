@@ -3,25 +3,28 @@
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response, StreamingResponse
 
 from ownvision.api.models import CustomVisionError, GatewayError
 from ownvision.api.routes import Route
+from ownvision.data_rights.actions import LINKS
 from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
 from ownvision.services import uris
 from ownvision.services.components import Components
 from ownvision.services.travel import leaving, tokens
 from ownvision.services.uris import Resource
+from ownvision.store import ledger
 from ownvision.store.blobs import BlobExists, BlobMissing
 from ownvision.store.keys import KeyMissing
-from ownvision.store.tables import Export, Image, Iteration, Prediction, Project, ProjectExport
+from ownvision.store.tables import Export, Image, Iteration, Prediction, Project, ProjectExport, Takeout
 from ownvision.store.tables.base import now
 
 router = APIRouter(
@@ -34,6 +37,7 @@ router = APIRouter(
 )
 BYTES = "application/octet-stream"
 _STEP = 1 << 20
+_ARCHIVES = ("export", "takeout")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 _GONE = OwnVisionError("NotFound", "There is nothing at this address any more.")
 
@@ -61,6 +65,12 @@ def export_file(request: Request, project: str, archive: str) -> Response:
     return _answer(request)
 
 
+@router.get("/takeouts/{owner}/{archive}", operation_id="GetTakeoutFile", response_model=None, response_class=Response)
+def takeout_file(request: Request, owner: str, archive: str) -> Response:
+    """A takeout's archive; a download that was cut off goes on where it was (`Range`)."""
+    return _answer(request)
+
+
 @router.get(
     "/prjexp-{project}/project-export-info",
     operation_id="GetProjectFile",
@@ -77,6 +87,7 @@ def project_file(request: Request, project: str) -> Response:
         raise OwnVisionError(
             "Forbidden", "This token was revoked, has expired or was altered; export the project again."
         )
+    _opened(request, "GetProjectFile", "project", export.project_id, export.id)
     headers = {"Cache-Control": "no-store", "Content-Disposition": 'attachment; filename="project.tar"'}
     return StreamingResponse(_whole(components, export), 200, headers, "application/x-tar")
 
@@ -94,6 +105,7 @@ def artifact(components: Components, request: Request, resource: Resource) -> Re
     """
     with components.database.read() as session:
         media_type(session, resource)
+        resource = placed(session, resource)
     key, size = _there(components, resource)
     return _ranged(components, request, key, size, BYTES, {"Accept-Ranges": "bytes"})
 
@@ -112,17 +124,26 @@ def _answer(request: Request) -> Response:
     resource = uris.resolve(components, path, query)
     with components.database.read() as session:
         media = media_type(session, resource)
-    tag = f'"{resource.object_id}-{resource.file}"'
-    headers = {"ETag": tag, "Cache-Control": _caching(query), "Accept-Ranges": "bytes"}
+        resource = placed(session, resource)
+    tag = f'"{resource.tag}-{resource.file}"'
+    headers = {"ETag": tag, "Cache-Control": _caching(resource, query), "Accept-Ranges": "bytes"}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    if resource.kind == "export":
+    if resource.kind in _ARCHIVES:
         name = path.rpartition("/")[2]
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
     key, size = _there(components, resource)
-    if resource.file != uris.ORIGINAL and resource.kind != "export" and not key.endswith(uris.ORIGINAL):
+    if resource.file != uris.ORIGINAL and resource.kind not in _ARCHIVES and not key.endswith(uris.ORIGINAL):
         media = "image/jpeg"
-    return _ranged(components, request, key, size, media, headers)
+    answer = _ranged(components, request, key, size, media, headers)
+    if answer.status_code < 400:
+        name = getattr(request.scope.get("route"), "operation_id", "")
+        _opened(request, name, resource.kind, resource.project_id, resource.object_id)
+    return answer
+
+
+def _opened(request: Request, operation: str, kind: str, owner: str, target: str) -> None:
+    request.app.state.trail.opened(operation, LINKS[kind].action, owner, target, request.state.request_id)
 
 
 def media_type(session: Session, resource: Resource) -> str:
@@ -144,12 +165,8 @@ def media_type(session: Session, resource: Resource) -> str:
             )
         )
     else:
-        format = session.scalar(
-            select(Export.status)
-            .join(Iteration, Iteration.id == Export.iteration_id)
-            .where(Export.id == resource.object_id, Iteration.project_id == resource.project_id)
-        )
-        if format == "Done":
+        status = session.scalar(_status(resource))
+        if status == "Done":
             return "application/zip"
         format = None
     if format is None:
@@ -157,9 +174,22 @@ def media_type(session: Session, resource: Resource) -> str:
     return f"image/{format.lower()}"
 
 
+def _status(resource: Resource) -> Select[str]:
+    if resource.kind == "takeout":
+        return select(Takeout.status).where(
+            Takeout.id == resource.object_id,
+            func.coalesce(Takeout.project_id, Takeout.account_id) == resource.project_id,
+        )
+    return (
+        select(Export.status)
+        .join(Iteration, Iteration.id == Export.iteration_id)
+        .where(Export.id == resource.object_id, Iteration.project_id == resource.project_id)
+    )
+
+
 def _made(components: Components, resource: Resource) -> str:
     """The file under the prefix that answers: a copy that is missing is made now, and stays with its original."""
-    if resource.kind == "export" or resource.file == uris.ORIGINAL:
+    if resource.kind in _ARCHIVES or resource.file == uris.ORIGINAL:
         return resource.file
     if components.blobs.exists(resource.prefix + resource.file):
         return resource.file
@@ -172,7 +202,21 @@ def _made(components: Components, resource: Resource) -> str:
     return resource.file if made else uris.ORIGINAL
 
 
-def _caching(query: str) -> str:
+def placed(session: Session, resource: Resource) -> Resource:
+    """The same, where its bytes are: an export that was made anew lies elsewhere."""
+    if resource.kind != "export":
+        return resource
+    archive_id = session.scalar(select(Export.archive_id).where(Export.id == resource.object_id))
+    if archive_id is None:
+        raise _GONE
+    return replace(resource, prefix=ledger.export_prefix(resource.project_id, archive_id))
+
+
+def _caching(resource: Resource, query: str) -> str:
+    if resource.kind == "takeout":
+        return "no-store"  # no copy is to stay on the way: it goes with the first thing in it that is erased
+    if resource.kind == "export":
+        return "private, no-cache"  # it may be made anew: ask with the ETag
     expiry = datetime.fromisoformat(parse_qs(query)["se"][0])
     return f"private, immutable, max-age={max(0, int((expiry - now()).total_seconds()))}"
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 
 from ownvision.client import ClientError
@@ -35,9 +36,10 @@ def settings_with(**given: Any) -> Settings:
 def installation(data: Path | None) -> Iterator["Components"]:
     """The parts of an installation that exists; a mistyped folder must not become a new one."""
     # Here and below the service is imported by the command that needs it: `--help` answers at once.
-    from ownvision.data_rights import recovery
+    from ownvision.data_rights import audit, recovery
     from ownvision.services.components import open_components
     from ownvision.store import occupancy
+    from ownvision.store.audit import acting
 
     settings = settings_with(data=data)
     if not (settings.data / "keys").is_dir():
@@ -46,10 +48,18 @@ def installation(data: Path | None) -> Iterator["Components"]:
     with occupancy.used(settings.data):
         recovery.check_finished(settings.data)
         components = open_components(settings)
+        act = audit.of_command(_command())
         try:
-            yield components
+            with acting(act):
+                yield components
+            audit.keep(components.database, act)
         finally:
             components.database.close()
+
+
+def _command() -> str:
+    context = click.get_current_context(silent=True)
+    return "" if context is None else context.command_path.partition(" ")[2]
 
 
 def scope(session: "Session", account: str | None, project: str | None) -> tuple[str, str | None]:

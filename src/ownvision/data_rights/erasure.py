@@ -4,18 +4,17 @@ Each asks for legal holds and refuses what must be refused before anything chang
 transaction. After the commit, `after_commit` does what must not happen before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from ownvision.data_rights import closing, holds, receipts, scrubbing
+from ownvision.data_rights import closing, holds, policies, receipts, scrubbing, takeouts
 from ownvision.data_rights.who import Who
-from ownvision.jobs import rows
 from ownvision.services import accounts, exports, images, iterations, predictions, projects, regions, tags
 from ownvision.services.components import Components
 from ownvision.store import ledger, tally
-from ownvision.store.tables import Blob, Image, ImageTag, Lineage, Project, Receipt, Region, Takeout
+from ownvision.store.tables import Image, ImageTag, Lineage, Project, Receipt, Region
 
 _PART = 500
 _NAMED = 1_000  # ids of images that a receipt lists; all are in the journal
@@ -35,6 +34,7 @@ def erase_images(
     subjects = {"images": chosen} if len(chosen) <= _NAMED else {"imagesOf": [project.id]}
     receipt = receipts.begin(session, who.account_id, "DeleteImages", who.key_id, subjects)
     images.delete_images(session, project, None if everything else chosen, all_iterations=all_iterations)
+    policies.apply(session, project, receipt)
     _keep_covered(session, receipt, chosen)
     _keep_learned(session, receipt, project)
     return _end(session, receipt, project)
@@ -124,6 +124,40 @@ def erase_predictions(session: Session, who: Who, project_id: str, ids: Sequence
     return _end(session, receipt, project)
 
 
+def erase_selection(
+    session: Session, who: Who, image_ids: Mapping[str, Sequence[str]], prediction_ids: Mapping[str, Sequence[str]]
+) -> Receipt:
+    """Erase images everywhere and stored predictions, of several projects, under one receipt.
+
+    Args:
+        session: The transaction.
+        who: Whose they are, and who asks.
+        image_ids: By project.
+        prediction_ids: By project.
+
+    Raises:
+        OwnVisionError: NotFoundProject, BadRequestInvalidIds, BadRequestOperationNotSupported (legal hold).
+    """
+    touched = [
+        (_begin if project_id in image_ids else _locked)(session, who, project_id)
+        for project_id in sorted({*image_ids, *prediction_ids})
+    ]
+    everything = {
+        "images": [id for ids in image_ids.values() for id in ids],
+        "predictions": [id for ids in prediction_ids.values() for id in ids],
+    }
+    subjects = {kind: ids for kind, ids in everything.items() if ids}
+    receipt = receipts.begin(session, who.account_id, "ErasePerson", who.key_id, subjects)
+    for project in touched:
+        if project.id in image_ids:
+            images.delete_images(session, project, image_ids[project.id], all_iterations=True)
+            policies.apply(session, project, receipt)
+        if project.id in prediction_ids:
+            predictions.delete(session, project, prediction_ids[project.id])
+    _keep_covered(session, receipt, everything["images"])
+    return _end(session, receipt, *touched)
+
+
 def erase_project(session: Session, who: Who, project_id: str) -> Receipt:
     """Close a project: from the commit on nobody sees it, and a job removes what it holds.
 
@@ -134,7 +168,7 @@ def erase_project(session: Session, who: Who, project_id: str) -> Receipt:
     holds.check(session, who.account_id, project_id)
     projects.check_unpublished(session, project)
     receipt = receipts.begin(session, who.account_id, "DeleteProject", who.key_id, {"projects": [project_id]})
-    _remove_takeouts(session, who.account_id, None)
+    _remove_takeouts(session, who.account_id, project_id)
     projects.close(session, project)
     closing.enqueue(session, who.account_id, project_id)
     return receipts.record(session, receipt)
@@ -186,12 +220,17 @@ def _locked(session: Session, who: Who, project_id: str) -> Project:
     return project
 
 
-def _end(session: Session, receipt: Receipt, project: Project) -> Receipt:
+def _end(session: Session, receipt: Receipt, *touched: Project) -> Receipt:
+    for project in touched:
+        _after(session, receipt, project)
+    return receipts.record(session, receipt)
+
+
+def _after(session: Session, receipt: Receipt, project: Project) -> None:
     if tally.counted(session):
         # Archives made before hold what is erased; whoever wants one makes another.
         _remove_takeouts(session, project.account_id, project.id)
         ledger.doom_rows(session, project.account_id, project.id)
-    return receipts.record(session, receipt)
 
 
 def _keep_learned(session: Session, receipt: Receipt, project: Project) -> None:
@@ -235,20 +274,6 @@ def _keep_covered(session: Session, receipt: Receipt, ids: Sequence[str]) -> Non
         )
 
 
-def _remove_takeouts(session: Session, account_id: str, project_id: str | None) -> None:
-    """Remove the archives of the whole account, and of one project: they hold what is erased."""
-    of = (
-        Takeout.project_id.is_(None)
-        if project_id is None
-        else Takeout.project_id.is_(None) | (Takeout.project_id == project_id)
-    )
-    found = list(session.scalars(select(Takeout.id).where(Takeout.account_id == account_id, of)))
-    if not found:
-        return
-    tally.count(session, "jobsCancelled", len(rows.stop(session, found)))
-    for takeout_id in found:
-        for owner in (account_id, project_id):
-            prefixes = session.scalars(select(Blob.prefix).where(Blob.prefix == f"{owner}/takeouts/{takeout_id}/"))
-            ledger.doom(session, list(prefixes))
-    session.execute(delete(Takeout).where(Takeout.id.in_(found)).execution_options(synchronize_session=False))
-    tally.count(session, "takeouts", len(found))
+def _remove_takeouts(session: Session, account_id: str, project_id: str) -> None:
+    """Archives that were made before hold what is erased, and go; those that are being made begin anew."""
+    tally.count(session, "takeouts", len(takeouts.doom_holding(session, account_id, project_id)))

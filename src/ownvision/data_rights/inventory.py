@@ -55,7 +55,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class Notes:
-    """Kinds of the ledger that own no file: they note what was erased as rows or as a whole."""
+    """Kinds of the ledger that own no file: they note what was erased as rows or as a whole, or was replaced."""
 
     kinds: tuple[str, ...]
 
@@ -173,11 +173,12 @@ ORIGINAL: tuple[Kind, ...] = (
     Kind(
         "account info",
         "user name, e-mail address and tier of the account",
-        (rows("accounts", "id user_name email tier prediction_resource_id created"),),
+        (rows("accounts", "id user_name email tier prediction_resource_id created closed"),),
         "to show whose the keys and the projects are",
         KEPT_WITH_ACCOUNT,
         ("GetAccountInfo", "ownvision account show"),
         "account.json",
+        ("DELETE /api/account", "ownvision erase account"),
         original=True,
     ),
     Kind(
@@ -223,7 +224,7 @@ ORIGINAL: tuple[Kind, ...] = (
         KEPT_WITH_ITERATION,
         ("GetIterations",),
         f"{_PROJECT}/iterations/N/iteration.json",
-        ("DeleteIteration", "UnpublishIteration", "DeleteProject"),
+        ("DeleteIteration", "ownvision erase iteration", "UnpublishIteration", "DeleteProject"),
         original=True,
     ),
     Kind(
@@ -240,7 +241,7 @@ ORIGINAL: tuple[Kind, ...] = (
         KEPT_WITH_PROJECT,
         ("GetProjects", "GetProject"),
         f"{_PROJECT}/project.json",
-        ("DeleteProject",),
+        ("DeleteProject", "ownvision erase project"),
         original=True,
     ),
     Kind(
@@ -251,7 +252,7 @@ ORIGINAL: tuple[Kind, ...] = (
         "until it is deleted",
         ("GetTags", "GetTag"),
         f"{_PROJECT}/tags.json",
-        ("DeleteTag", "DeleteProject"),
+        ("DeleteTag", "ownvision erase tag", "DeleteProject"),
         original=True,
     ),
     Kind(
@@ -266,21 +267,32 @@ ORIGINAL: tuple[Kind, ...] = (
         KEPT_WITH_IMAGE,
         ("GetImages", "GetTaggedImages", "GetUntaggedImages", "GetImagesByIds"),
         f"{_PROJECT}/images/, {_PROJECT}/images.jsonl",
-        ("DeleteImages", "DeleteIteration", "DeleteProject"),
+        (
+            "DeleteImages",
+            "ownvision erase image",
+            "ownvision person erase",
+            "DeleteIteration",
+            "DeleteProject",
+        ),
         original=True,
     ),
     Kind(
         "exports",
         "an archive of a model for one platform, and that it was asked for",
         (
-            rows("exports", "id iteration_id platform flavor status error created"),
+            rows("exports", "id iteration_id platform flavor status error created archive_id"),
             Objects("export", "archive.zip", "PROJECT/exports/ID/archive.zip"),
         ),
         "to run the model elsewhere",
         KEPT_WITH_ITERATION,
         ("GetExports",),
         f"{_PROJECT}/iterations/N/exports/",
-        ("DeleteIteration", "DeleteProject"),
+        (
+            "DELETE /api/projects/{projectId}/iterations/{iterationId}/exports/{exportId}",
+            "ownvision erase export",
+            "DeleteIteration",
+            "DeleteProject",
+        ),
         original=True,
     ),
 )
@@ -301,7 +313,7 @@ BESIDE: tuple[Kind, ...] = (
         "or until it becomes a training image, or its iteration or project goes",
         ("QueryPredictions",),
         f"{_PROJECT}/predictions.jsonl, {_PROJECT}/predictions/",
-        ("DeletePrediction", "CreateImagesFromPredictions", "DeleteIteration", "DeleteProject"),
+        ("DeletePrediction", "ownvision erase prediction", "CreateImagesFromPredictions", "DeleteProject"),
         retention="predictions",
     ),
     Kind(
@@ -423,7 +435,10 @@ BESIDE: tuple[Kind, ...] = (
     Kind(
         "models",
         "the network that an iteration's training made; tags stand in it by id",
-        (Objects("iteration", "model.onnx", "PROJECT/iterations/ID/model.onnx"),),
+        (
+            Objects("iteration", "model.onnx", "PROJECT/iterations/ID/model.onnx"),
+            rows("iterations", "model_id", ""),
+        ),
         "to predict with",
         KEPT_WITH_ITERATION,
         ("ExportIteration",),
@@ -432,12 +447,21 @@ BESIDE: tuple[Kind, ...] = (
     ),
     Kind(
         "lineage",
-        "ids of images that an iteration learned from and that were erased since, and by which receipt",
-        (rows("lineage", "iteration_id image_id receipt"),),
-        "to know which models learned from what is no longer there",
+        "ids of images that an iteration learned from and that were erased since, by which receipt, and whether it was "
+        "fitted again without them; ids of images that it left out because they are restricted",
+        (
+            rows("lineage", "iteration_id image_id receipt unlearned"),
+            rows("iterations", "erased_count unlearning left_out", ""),
+        ),
+        "to know which models learned from what is no longer there, and to make them unlearn it",
         KEPT_WITH_ITERATION,
-        export=f"{_PROJECT}/restore/iterations/",
-        delete=("DeleteIteration", "DeleteProject"),
+        (
+            "GET /api/projects/{projectId}/iterations/{iterationId}/lineage",
+            "POST /api/projects/{projectId}/images/lineage",
+            "ownvision lineage show",
+        ),
+        f"{_PROJECT}/restore/iterations/",
+        ("DeleteIteration", "DeleteProject"),
     ),
     Kind(
         "jobs",
@@ -446,13 +470,13 @@ BESIDE: tuple[Kind, ...] = (
             rows(
                 "jobs",
                 "id account_id project_id kind lane subject priority state payload progress attempts token lease_until "
-                "cancel_requested error created started finished",
+                "cancel_requested error created started finished asked_by",
             ),
         ),
         "so that work survives a crash, and its result can be asked for",
         "after it ended, or until the project goes",
         ("GET /api/projects/{projectId}/jobs", "GET /api/projects/{projectId}/import"),
-        delete=("DeleteProject",),
+        delete=("DeleteProject", "ownvision erase project"),
         without="an open job is part of what it makes; cancel it with `POST /api/jobs/{jobId}/cancel`",
         retention="jobs",
     ),
@@ -462,7 +486,7 @@ BESIDE: tuple[Kind, ...] = (
         (rows("jobs", "payload", ""),),
         "to fetch the project",
         "until the import ends",
-        delete=("DeleteProject",),
+        delete=("DeleteProject", "ownvision erase project"),
         without="it opens what is another's",
     ),
     Kind(
@@ -473,7 +497,7 @@ BESIDE: tuple[Kind, ...] = (
         "until replaced, or the account goes",
         ("GetAccountInfo", "ownvision account show"),
         "account.json",
-        ("ownvision account rotate-key",),
+        ("ownvision account rotate-key", "DELETE /api/account", "ownvision erase account"),
     ),
     Kind(
         "usage counts",
@@ -483,6 +507,7 @@ BESIDE: tuple[Kind, ...] = (
         KEPT_WITH_ACCOUNT,
         ("GetAccountInfo",),
         "account.json",
+        ("DELETE /api/account", "ownvision erase account"),
     ),
     Kind(
         "project tokens",
@@ -531,12 +556,15 @@ BESIDE: tuple[Kind, ...] = (
         (
             rows(
                 "takeouts",
-                "id account_id project_id selection status error size sha256 counts created expires",
+                "id account_id project_id selection status error size sha256 counts created",
             ),
             Objects("takeout", "archive.zip", "PROJECT or ACCOUNT/takeouts/ID/archive.zip"),
         ),
         "to be fetched",
         "or until it is deleted, or what it was made of goes",
+        ("GET /api/account/takeouts",),
+        "",
+        ("DELETE /api/account/takeouts/{takeoutId}",),
         without="a takeout is in no other",
         retention="takeouts",
     ),
@@ -551,7 +579,8 @@ BESIDE: tuple[Kind, ...] = (
         ),
         "to answer who did something",
         "or until the account goes",
-        export="audit.jsonl",
+        ("GET /api/account/audit", "ownvision audit show"),
+        "audit.jsonl",
         without="nobody may take one away before its time",
         retention="audit",
     ),
@@ -561,11 +590,13 @@ BESIDE: tuple[Kind, ...] = (
         (
             rows(
                 "receipts",
-                "id account_id number state operation key_id subjects erased kept asked signed statement signature",
+                "id account_id number state operation key_id subjects erased kept asked signed statement signature "
+                "settled counted learned",
             ),
         ),
         "they are the proof of an erasure, and outlive the account",
         "for ever",
+        ("GET /api/receipts", "GET /receipts/{receiptId}", "ownvision receipt list"),
         export="receipts.jsonl",
         without="a proof that can be deleted proves nothing",
     ),
@@ -625,7 +656,7 @@ MACHINERY: tuple[Kind, ...] = (
         ),
         "without its key nothing of a project or account can be read, wherever a copy may lie",
         "until the project or account goes: it is overwritten and removed then",
-        delete=("DeleteProject",),
+        delete=("DeleteProject", "ownvision erase project"),
         without="whoever had them could read everything",
     ),
     Kind(
@@ -641,7 +672,7 @@ MACHINERY: tuple[Kind, ...] = (
         "which prefix of the object store belongs to whom, and whether it is to be removed; no content",
         (
             rows("blobs", "prefix kind account_id project_id state due created receipt"),
-            Notes(("rows", "tag", "project", "account")),
+            Notes(("rows", "tag", "project", "account", "model", "archive")),
         ),
         "so that nothing is lost and nothing is left",
         "with its object, and a day beyond",
@@ -660,7 +691,7 @@ MACHINERY: tuple[Kind, ...] = (
             Elsewhere("with `OWNVISION_DATABASE_URL`: the PostgreSQL server"),
         ),
         "they are what the tables lie in",
-        "freed pages are rewritten after an erasure, ten minutes later at most where it is quiet, else an hour",
+        "freed pages are rewritten within minutes of an erasure where it is quiet, else within an hour",
         without="what is in them is listed by table",
     ),
     Kind(
@@ -749,14 +780,16 @@ MACHINERY: tuple[Kind, ...] = (
             Memory("services.usage.Meter", "predictions counted in the last seconds"),
             Memory("api.limits.Rates", "when each key called in the last second"),
             Memory("store.ledger._ImageIds", "beginnings of the latest image ids"),
+            Memory("data_rights.audit.Trail", "views of the last second, on their way to the audit trail"),
+            Memory("store.audit._for_driver", "a statement of the database"),
             Memory("services.uris._rounded_up", "hours at which addresses end"),
             Memory("services.outbound._tls", "certificates of authorities"),
             Memory("services.frozen.Frozen", "the tags of a training set, in the training's process"),
             Memory("learning.propose._proposer", "a backbone"),
             Memory("learning.propose._interpolation", "weights of an interpolation"),
-            Memory("api.wire._capital", "names of the API's fields"),
-            Memory("api.versions.Version", "what each version of the API serves"),
-            Memory("api.versions.number", "numbers of versions"),
+            Memory("wire.values._capital", "names of the API's fields"),
+            Memory("wire.versions.Version", "what each version of the API serves"),
+            Memory("wire.versions.number", "numbers of versions"),
         ),
         "to answer fast",
         "until the process ends; none of it is written anywhere",

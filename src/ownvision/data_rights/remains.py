@@ -62,7 +62,9 @@ _KEEPING = ("receipts", "lineage", "audit_events", "blobs")
 _GONE: dict[str, InstrumentedAttribute[str]] = {
     "tags": Tag.id,
     "iterations": Iteration.id,
+    "models": Iteration.model_id,
     "exports": Export.id,
+    "archives": Export.archive_id,
     "takeouts": Takeout.id,
     "projects": Project.id,
     "accounts": Account.id,

@@ -132,17 +132,37 @@ def _predictions(session: Session, ids: Sequence[str]) -> int:
 
 def _exports(session: Session, ids: Sequence[str]) -> int:
     found = session.execute(
-        select(Export.id, Iteration.project_id, Project.account_id)
+        select(Export.id, Export.archive_id, Iteration.project_id, Project.account_id)
         .join(Iteration, Iteration.id == Export.iteration_id)
         .join(Project, Project.id == Iteration.project_id)
         .where(Export.id.in_(ids))
     ).all()
-    for id, project_id, account_id in found:
+    for id, archive_id, project_id, account_id in found:
         rows.cancel(session, [id])
-        ledger.doom(session, [ledger.export_prefix(project_id, id)])
+        ledger.doom(session, [ledger.export_prefix(project_id, archive_id)])
         ledger.doom_rows(session, account_id, project_id)
     session.execute(delete(Export).where(Export.id.in_([row.id for row in found])))
     return len(found)
+
+
+def _models(session: Session, ids: Sequence[str]) -> int:
+    """Models that others took the place of, since they had learned from what is erased: their iterations wait for one."""
+    found = session.scalars(select(Iteration).where(Iteration.model_id.in_(ids))).all()
+    for iteration in found:
+        iteration.publish_name = iteration.publish_resource_id = None
+        iteration.is_default = False
+        iteration.status, iteration.error = "Failed", _MODEL_GONE
+        _exports(session, session.scalars(select(Export.id).where(Export.iteration_id == iteration.id)).all())
+        ledger.doom(session, [ledger.iteration_prefix(iteration.project_id, iteration.model_id)])
+    session.flush()
+    return len(found)
+
+
+def _archives(session: Session, ids: Sequence[str]) -> int:
+    return _exports(session, session.scalars(select(Export.id).where(Export.archive_id.in_(ids))).all())
+
+
+_MODEL_GONE = "A backup was restored in which this model had learned from images that are erased; it was replaced since. Train again."
 
 
 def _takeouts(session: Session, ids: Sequence[str]) -> int:
@@ -161,6 +181,8 @@ _ERASE: dict[str, Callable[[Session, Sequence[str]], int]] = {
     "image": _images,
     "tag": _tags,
     "iteration": _iterations,
+    "model": _models,
+    "archive": _archives,
     "prediction": _predictions,
     "export": _exports,
     "takeout": _takeouts,

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
-from ownvision.data_rights import closing
+from ownvision.data_rights import closing, refit, takeouts
+from ownvision.data_rights.takeout import restoring
 from ownvision.jobs.rows import Claim
 from ownvision.services import embedding, exports, fitting
 from ownvision.services.components import Components
@@ -21,6 +22,9 @@ HANDLERS: dict[str, Callable[[Components, Claim], None]] = {
     "embed": embedding.embed,
     "export": exports.run,
     "import": arriving.run,
+    "restore": restoring.run,
+    "takeout": takeouts.run,
+    "refit": refit.run,
     closing.KIND: closing.run,
 }
 ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
@@ -28,6 +32,9 @@ ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
     "embed": _nothing,
     "export": exports.failed,
     "import": arriving.failed,
+    "restore": restoring.failed,
+    "takeout": takeouts.failed,
+    "refit": refit.failed,
     closing.KIND: closing.failed,
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
+from ownvision.store import audit
 from ownvision.store.database import Database
 from ownvision.store.tables import Job
 from ownvision.store.tables.base import new_id, now
@@ -19,7 +20,16 @@ TRAINING, QUICK = "training", "quick"
 LANES = (TRAINING, QUICK)
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 MAX_ATTEMPTS = 3
-_CALLED = {"train": "training", "embed": "embedding", "export": "export", "import": "import", "erase": "erasure"}
+_CALLED = {
+    "train": "training",
+    "embed": "embedding",
+    "export": "export",
+    "import": "import",
+    "restore": "import",
+    "takeout": "takeout",
+    "erase": "erasure",
+    "refit": "training",
+}
 
 
 class Stale(Exception):
@@ -42,6 +52,7 @@ class Claim:
     project_id: str  # "": of the whole account
     subject: str
     payload: dict[str, Any] = field(default_factory=dict)
+    asked_by: str | None = None  # who asked for it, as `audit.Act.actor`
 
 
 def enqueue(
@@ -71,6 +82,7 @@ def enqueue(
         lane=lane,
         priority=priority,
         payload=payload or {},
+        asked_by=act.actor if (act := audit.current()) is not None else None,
     )
     session.add(job)
     session.flush()
@@ -81,6 +93,26 @@ def waiting(database: Database) -> set[str]:
     """The lanes in which a job waits: one quick look, for a worker that has nothing to do."""
     with database.read() as session:
         return set(session.scalars(select(Job.lane).where(Job.state == QUEUED).distinct()))
+
+
+def take(database: Database, job_id: str, lease_seconds: float) -> Claim | None:
+    """Take one queued job, for a caller who does it himself; None: it is not, or no longer, to be had."""
+    with database.write() as session:
+        job = session.scalar(select(Job).where(Job.id == job_id, Job.state == QUEUED).with_for_update())
+        return None if job is None else _claimed(job, lease_seconds)
+
+
+def again(session: Session, kind: str, subject: str) -> bool:
+    """Begin a job anew whose result would hold what has just been erased; returns whether there was an open one."""
+    job = session.scalar(
+        select(Job).where(Job.kind == kind, Job.subject == subject, Job.state.in_((QUEUED, RUNNING))).with_for_update()
+    )
+    if job is None:
+        return False
+    if job.state == RUNNING:
+        # Its worker finds that the job is no longer its own.
+        job.state, job.token, job.attempts, job.lease_until = QUEUED, job.token + 1, job.attempts - 1, None
+    return True
 
 
 def claim(database: Database, lane: str, lease_seconds: float) -> Claim | None:
@@ -114,14 +146,26 @@ def claim(database: Database, lane: str, lease_seconds: float) -> Claim | None:
         )
         if job is None:
             return None
-        job.state = RUNNING
-        job.token += 1
-        job.attempts += 1
-        job.started = now()
-        job.lease_until = now() + timedelta(seconds=lease_seconds)
-        return Claim(
-            job.id, job.token, job.kind, job.lane, job.account_id, job.project_id or "", job.subject, dict(job.payload)
-        )
+        return _claimed(job, lease_seconds)
+
+
+def _claimed(job: Job, lease_seconds: float) -> Claim:
+    job.state = RUNNING
+    job.token += 1
+    job.attempts += 1
+    job.started = now()
+    job.lease_until = now() + timedelta(seconds=lease_seconds)
+    return Claim(
+        job.id,
+        job.token,
+        job.kind,
+        job.lane,
+        job.account_id,
+        job.project_id or "",
+        job.subject,
+        dict(job.payload),
+        job.asked_by,
+    )
 
 
 def heartbeat(database: Database, claim: Claim, progress: float | None, lease_seconds: float) -> None:

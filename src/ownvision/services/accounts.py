@@ -1,7 +1,9 @@
 """Accounts: who owns everything, and the four keys that open it."""
 
 import hashlib
+import re
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import delete, func, select
@@ -11,13 +13,14 @@ from ownvision.errors import OwnVisionError
 from ownvision.limits import TIERS
 from ownvision.services import projects, usage
 from ownvision.services.components import Components
-from ownvision.store import ledger, tally
+from ownvision.store import audit, ledger, tally
 from ownvision.store.keys import KeyStore
 from ownvision.store.tables import Account, ApiKey, Iteration, Project, Receipt, Tag, Usage
 from ownvision.store.tables.base import new_id, now
 
 KINDS = ("training", "prediction")
 SLOTS = ("primary", "secondary")
+_KEY = re.compile(r"[!-~]{16,128}")
 # The wire has int32 counts and no word for "unlimited".
 _UNLIMITED = 2**31 - 1
 
@@ -57,6 +60,7 @@ def named(session: Session, user_name: str | None) -> Account:
     accounts = all(session)
     matching = [account for account in accounts if user_name in (None, account.user_name)]
     if len(matching) == 1:
+        audit.concerns(account_id=matching[0].id)
         return matching[0]
     names = ", ".join(account.user_name for account in accounts) or "none"
     wanted = f"no account named {user_name!r}" if user_name else f"{len(accounts)} accounts; say which"
@@ -84,6 +88,7 @@ def create(session: Session, keys: KeyStore, *, user_name: str, email: str, tier
             "/Microsoft.CognitiveServices/accounts/prediction"
         ),
     )
+    audit.concerns(account_id=account_id)
     keys.create_account(account_id)
     session.add(account)
     session.flush()
@@ -123,6 +128,44 @@ def rotate(session: Session, keys: KeyStore, account: Account, kind: str, slot: 
             "BadRequestInvalid", f"There is no {kind} key {slot!r}; use {' or '.join(KINDS)} and {' or '.join(SLOTS)}."
         )
     return _renew(keys, row)
+
+
+def check_keys(session: Session, account: Account, given: Mapping[tuple[str, str], str]) -> None:
+    """See that an account can have the keys it had elsewhere.
+
+    Raises:
+        OwnVisionError: BadRequestInvalid for what is no key; Conflict, when another account has one of them.
+    """
+    for kind, slot in ((kind, slot) for kind in KINDS for slot in SLOTS):
+        if not _KEY.fullmatch(given.get((kind, slot), "")):
+            raise OwnVisionError("BadRequestInvalid", f"The {slot} {kind} key is none that can be used here.")
+    digests = [_digest(key) for key in given.values()]
+    others = select(ApiKey.id).where(ApiKey.sha256.in_(digests), ApiKey.account_id != account.id)
+    if len(set(digests)) != len(digests) or session.scalar(others.limit(1)) is not None:
+        raise OwnVisionError("Conflict", "Another account here has one of these keys; import without --with-keys.")
+
+
+def take_keys(session: Session, keys: KeyStore, account: Account, given: Mapping[tuple[str, str], str]) -> None:
+    """Give an account the keys it had elsewhere; those it has stop working with the commit.
+
+    Args:
+        session: A write transaction.
+        keys: The key store.
+        account: Whose.
+        given: Each key by kind and slot.
+
+    Raises:
+        OwnVisionError: As `check_keys`.
+    """
+    check_keys(session, account, given)
+    mine = list(session.scalars(select(ApiKey).where(ApiKey.account_id == account.id)))
+    for row in mine:
+        row.sha256 = row.id  # two of them may change places
+    session.flush()
+    for row in mine:
+        key = given[row.kind, row.slot]
+        row.sha256, row.sealed, row.created = _digest(key), keys.seal(key.encode(), purpose(account.id)), now()
+    session.flush()
 
 
 def _shown_keys(session: Session, keys: KeyStore, account: Account) -> dict[tuple[str, str], str]:
@@ -199,7 +242,6 @@ def close(session: Session, account: Account) -> None:
     """Take an account out of everybody's sight: its API keys, names and counts go at once, and its projects close."""
     for project in session.scalars(select(Project).where(Project.account_id == account.id, Project.closed.is_(None))):
         projects.close(session, project)
-        tally.count(session, "projects", 1)
     for kind, table in (("keys", ApiKey), ("usage", Usage)):
         gone = session.execute(delete(table).where(table.account_id == account.id))
         tally.count(session, kind, gone.rowcount)  # type: ignore[attr-defined]

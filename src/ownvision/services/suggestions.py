@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 from ownvision.domains import CLASSIFICATION, DOMAINS
 from ownvision.errors import OwnVisionError
 from ownvision.limits import Limits
-from ownvision.services import embedding, iterations, paging, projects, tags
+from ownvision.services import embedding, iterations, models, paging, projects, tags
 from ownvision.services.components import Components
-from ownvision.services.fitting import MODEL
 from ownvision.services.paging import Order, Position
 from ownvision.services.predictions import Predicted, doubt, kept, labelled, predict
 from ownvision.store import ledger
@@ -146,7 +145,8 @@ def _asked(session: Session, project: Project, image_ids: Sequence[str]) -> list
     unknown = next((image_id for image_id in image_ids if image_id not in there), None)
     if unknown is not None:
         raise OwnVisionError("BadRequestInvalidIds", f"There is no image {unknown} in the workspace of {project.id}.")
-    return [there[image_id] for image_id in dict.fromkeys(image_ids)]
+    # Restricted images are kept, but nothing is suggested for them.
+    return [there[image_id] for image_id in dict.fromkeys(image_ids) if there[image_id].restricted is None]
 
 
 def _stored(session: Session, iteration: Iteration, seqs: Sequence[int]) -> list[Suggestion]:
@@ -167,7 +167,7 @@ def _predict(
         found = (predict(components, iteration, learned, _original(components, prefix)) for prefix in prefixes)
         return [[one for one in boxes if one["probability"] >= _LEAST_BOX] for boxes, _ in found]
     try:
-        model = components.blobs.read(ledger.iteration_prefix(iteration.project_id, iteration.id) + MODEL)
+        model = models.read(components, iteration)
         features = embedding.gather(components, DOMAINS[iteration.domain_id].backbone, prefixes, lambda _: None)
     except embedding.Unreadable as error:
         raise _gone(error.image_id) from None
@@ -219,7 +219,7 @@ def _keep(
                 predictions=kept(found),
             )
             for image, found in zip(wanted, made, strict=True)
-            if image.id in there
+            if image.id in there and there[image.id].restricted is None
         ]
         session.add_all(rows)
     return {row.image_seq: row for row in rows}
@@ -252,6 +252,7 @@ def _matching(
                 Suggestion.created <= begun,
                 Image.until.is_(None),
                 Image.tagged.is_(False),
+                Image.restricted.is_(None),
                 *order.beyond(after),
             )
             .order_by(*order.by())

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
 from ownvision.store import tally
+from ownvision.store.audit import RECEIPT
 from ownvision.store.blobs import BlobStore
 from ownvision.store.database import Database, insert_all
 from ownvision.store.tables import Blob, Receipt
@@ -28,11 +29,11 @@ log = logging.getLogger("ownvision.store")
 
 PENDING, LIVE, DOOMED, COUNTED, GONE = "pending", "live", "doomed", "counted", "gone"
 ROWS = "rows"  # a kind without bytes
+MODEL, ARCHIVE = "model", "archive"  # kinds of what was replaced, of an iteration and an export that live on
 TAG, PROJECT, ACCOUNT = "tag", "project", "account"  # kinds of what is noted as erased as a whole
 LEASE = timedelta(minutes=15)
 AFTERSWEEP = timedelta(days=1)
 _PART = 500
-_RECEIPT = "receipt"  # in a session's info
 
 
 def image_prefix(project_id: str, image_id: str) -> str:
@@ -81,14 +82,14 @@ def prefix_of(key: str) -> str:
 _ID = 36
 
 
-def iteration_prefix(project_id: str, iteration_id: str) -> str:
-    """Where an iteration's model lies."""
-    return f"{project_id}/iterations/{iteration_id}/"
+def iteration_prefix(project_id: str, model_id: str) -> str:
+    """Where an iteration's model lies: by `Iteration.model_id`, which is the iteration's own until it is refitted."""
+    return f"{project_id}/iterations/{model_id}/"
 
 
-def export_prefix(project_id: str, export_id: str) -> str:
-    """Where an export's archive lies."""
-    return f"{project_id}/exports/{export_id}/"
+def export_prefix(project_id: str, archive_id: str) -> str:
+    """Where an export's archive lies: by `Export.archive_id`, which is the export's own until it is made anew."""
+    return f"{project_id}/exports/{archive_id}/"
 
 
 def takeout_prefix(owner_id: str, takeout_id: str) -> str:
@@ -151,23 +152,42 @@ def make_live(session: Session, prefixes: Sequence[str]) -> None:
 
 def attribute(session: Session, receipt_id: str) -> None:
     """From here on this transaction dooms for a receipt: it is signed when all that it doomed is gone."""
-    session.info[_RECEIPT] = receipt_id
+    session.info[RECEIPT] = receipt_id
 
 
 def receipt_of(session: Session) -> str | None:
     """The receipt that this transaction erases for."""
-    return session.info.get(_RECEIPT)
+    return session.info.get(RECEIPT)
 
 
 def _doomed(session: Session) -> dict[str, Any]:
     values = {"state": DOOMED, "due": now()}
-    return values | ({"receipt": session.info[_RECEIPT]} if _RECEIPT in session.info else {})
+    return values | ({"receipt": session.info[RECEIPT]} if RECEIPT in session.info else {})
 
 
 def doom(session: Session, prefixes: Sequence[str]) -> None:
     """Whatever lies under these prefixes is to go, once the transaction is committed; what is gone is swept again."""
     for part in _parts(prefixes):
         session.execute(update(Blob).where(Blob.prefix.in_(part), Blob.state != COUNTED).values(**_doomed(session)))
+
+
+def doom_replaced(session: Session, kind: str, prefix: str) -> None:
+    """Doom what something else took the place of: what owned it lives on, which a restored backup must respect."""
+    session.execute(update(Blob).where(Blob.prefix == prefix).values(kind=kind))
+    doom(session, [prefix])
+
+
+def doom_owner(session: Session, kind: str, account_id: str, project_id: str, prefix: str) -> None:
+    """Note, by the prefix that its own id names, that a thing is gone whose bytes had come to lie elsewhere.
+
+    So that a restored backup, in which they lie there still, erases it again.
+    """
+    blob = session.get(Blob, prefix) or Blob(prefix=prefix, account_id=account_id, project_id=project_id)
+    blob.kind = kind
+    for name, value in _doomed(session).items():
+        setattr(blob, name, value)
+    session.add(blob)
+    session.flush()
 
 
 def release(session: Session, prefixes: Sequence[str]) -> None:
@@ -182,6 +202,46 @@ def doom_rows(session: Session, account_id: str, project_id: str) -> None:
     """Note that rows were erased that own no bytes, so that the database's freed pages are rewritten for them too."""
     prefix = f"{project_id}/{ROWS}/{new_id()}/"
     session.add(Blob(prefix=prefix, kind=ROWS, account_id=account_id, project_id=project_id, **_doomed(session)))
+
+
+def wait_for(session: Session, account_id: str, project_id: str, subject: str, receipts: Iterable[str]) -> None:
+    """Receipts are not finished before `arrived` says that a job has replaced what still holds what they erased.
+
+    Args:
+        session: The transaction that queues the job.
+        account_id: Whose.
+        project_id: Of which project.
+        subject: The id of what is to be replaced.
+        receipts: Ids of receipts.
+    """
+    for receipt_id in receipts:
+        prefix = f"{_waiting(project_id, subject)}{receipt_id}/"
+        blob = session.get(Blob, prefix) or Blob(
+            prefix=prefix, kind=ROWS, account_id=account_id, project_id=project_id, receipt=receipt_id
+        )
+        blob.state, blob.due = PENDING, None  # no lease: it does not lapse
+        session.add(blob)
+    session.flush()
+
+
+def arrived(session: Session, project_id: str, subject: str) -> list[str]:
+    """What was waited for is replaced, or will never be; this transaction dooms for the first of the receipts.
+
+    Returns:
+        Ids of the receipts that waited.
+    """
+    begin = _waiting(project_id, subject)
+    waiting = Blob.prefix > begin, Blob.prefix < f"{begin[:-1]}0", Blob.state == PENDING  # "0" follows "/"
+    named = select(Blob.receipt).where(*waiting)
+    receipts = list(session.scalars(select(Receipt.id).where(Receipt.id.in_(named)).order_by(Receipt.number)))
+    session.execute(update(Blob).where(*waiting).values(state=DOOMED, due=now()))
+    if receipts:
+        session.info.setdefault(RECEIPT, receipts[0])
+    return receipts
+
+
+def _waiting(project_id: str, subject: str) -> str:
+    return f"{project_id}/{ROWS}/{subject}/"
 
 
 def doom_tag(session: Session, account_id: str, project_id: str, tag_id: str) -> None:

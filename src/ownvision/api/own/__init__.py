@@ -2,17 +2,35 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import account, erasure, holds, images, jobs, receipts, retention, travel, webhook
+from ownvision.api.own import (
+    account,
+    audit,
+    erasure,
+    holds,
+    images,
+    jobs,
+    lineage,
+    person,
+    receipts,
+    retention,
+    takeouts,
+    travel,
+    webhook,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     account.router,
+    audit.router,
     erasure.router,
     holds.router,
     images.router,
     jobs.router,
+    lineage.router,
+    person.router,
     receipts.public,
     receipts.router,
     retention.router,
+    takeouts.router,
     travel.router,
     webhook.router,
 )

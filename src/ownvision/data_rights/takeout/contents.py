@@ -41,6 +41,7 @@ MEMBERS: tuple[tuple[str, str], ...] = (
     ("projects/NAME/annotations/yolo/", "The same in the form of YOLO"),
     ("projects/NAME/annotations/annotations.csv", "The same as a table"),
     ("projects/NAME/annotations/annotations.jsonl", "The same as JSON, one image per line"),
+    ("projects/NAME/annotations/link.py", "Run once, it puts the pictures where tools for VOC and YOLO look for them"),
     ("projects/NAME/restore/", "What OwnVision needs to restore the project exactly"),
     ("files.jsonl", "Path, bytes and SHA-256 of every file before this one; one per line"),
     ("manifest.json", "Format, version, counts, and the SHA-256 of files.jsonl"),
@@ -86,6 +87,7 @@ class IterationExtra(Member):
     publish_name: Text | None = None
     publish_resource_id: Annotated[str, Field(max_length=4_096)] | None = None
     is_default: bool = False
+    unlearning: Text | None = None
 
 
 class ExportRow(Member):
@@ -108,7 +110,6 @@ class PredictionRow(Member):
     domain_id: Id
     application: Annotated[str, Field(max_length=4_096)] | None
     created: Moment
-    expires: Moment
     uncertainty: float
     predictions: Annotated[list[dict[str, Any]], Field(max_length=100_000)]
     sha256: str  # "": the writer fills it in
@@ -131,7 +132,6 @@ class SuggestionRow(Member):
     image: WholeNumber
     number: WholeNumber
     created: Moment
-    expires: Moment
     uncertainty: float
     predictions: Annotated[list[dict[str, Any]], Field(max_length=100_000)]
 

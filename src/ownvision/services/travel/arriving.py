@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
@@ -43,6 +43,7 @@ from ownvision.services.travel.contents import (
     ImagesMember,
     Interval,
     ProjectMember,
+    RegionRow,
     TagsMember,
 )
 from ownvision.store import ledger
@@ -54,6 +55,7 @@ from ownvision.store.tables import (
     Iteration,
     IterationTag,
     Job,
+    Lineage,
     Project,
     Region,
     Tag,
@@ -129,27 +131,29 @@ def run(components: Components, claim: rows.Claim) -> None:
     """
     with components.database.write() as session:
         outputs.hold(session, claim)
-        _empty(session, _project(session, claim))
+        empty(session, project_of(session, claim))
     try:
         with closing(source.apart(components, claim.payload)) as chunks, ExitStack() as stack:
-            Arrival(components, claim, tar.Archive(chunks), stack).run()
+            archive, is_own = tar.Archive(chunks), source.is_own(claim.payload)
+            Arrival(components, claim, archive, stack, examine=_as_told if is_own else _verify).run()
     except tar.Damaged as error:
-        raise _failure(str(error)) from None
+        raise failure(str(error)) from None
     except IntegrityError:
-        raise _failure("It says the same thing twice, such as one picture as two images.") from None
+        raise failure("It says the same thing twice, such as one picture as two images.") from None
 
 
 def failed(session: Session, project_id: str, subject: str, reason: str) -> None:
     """Record that an import has failed: the project stays to be seen and deleted, without what had arrived."""
     project = session.get(Project, project_id)
     if project is not None and project.closed is None and project.status == projects.IMPORTING:
-        _empty(session, project)
+        empty(session, project)
         project.status, project.last_modified = projects.FAILED, now()
     for job in session.scalars(select(Job).where(Job.kind == KIND, Job.subject == subject)):
         job.payload = {}  # the address is of no more use
 
 
-def _failure(why: str) -> OwnVisionError:
+def failure(why: str) -> OwnVisionError:
+    """That an import has failed, and why."""
     return OwnVisionError(
         "ErrorProjectImportRequestFailed", f"The project could not be imported, and nothing of it was kept. {why}"
     )
@@ -168,14 +172,19 @@ def _head(components: Components, payload: Mapping[str, Any]) -> ProjectMember:
     return head
 
 
-def _project(session: Session, claim: rows.Claim) -> Project:
+def project_of(session: Session, claim: rows.Claim) -> Project:
+    """The project that is arriving, locked.
+
+    Raises:
+        Stale: It was deleted.
+    """
     project = session.get(Project, claim.project_id, with_for_update=True)
     if project is None:
         raise rows.Stale(claim.job_id)
     return project
 
 
-def _empty(session: Session, project: Project) -> None:
+def empty(session: Session, project: Project) -> None:
     """Remove all that an import has brought; bytes that a killed attempt had only reserved go too."""
     gone = [
         session.execute(delete(table).where(table.project_id == project.id)).rowcount  # type: ignore[attr-defined]
@@ -186,6 +195,55 @@ def _empty(session: Session, project: Project) -> None:
         ledger.doom_rows(session, project.account_id, project.id)
     project.revision = project.image_count = project.tagged_count = project.iterations_made = 0
     session.flush()
+
+
+def _as_told(row: ImageRow) -> Callable[[bytes], pixels.ImageInfo]:
+    """Our own store's pictures were decoded when they came, and are sealed: their hash says that they are those."""
+    return lambda _: pixels.ImageInfo(row.width, row.height, row.format)
+
+
+def _verify(_: ImageRow) -> Callable[[bytes], pixels.ImageInfo]:
+    return pixels.verify
+
+
+class Archive(Protocol):
+    """What is read member by member, in the one order of `contents`."""
+
+    def name(self) -> str:
+        """The name of the member that comes next. Raises `tar.Damaged`."""
+
+    def read(self, name: str, most: int) -> bytes:
+        """The bytes of the next member, which must be of that name and size. Raises `tar.Damaged`."""
+
+    def end(self) -> None:
+        """See that nothing follows. Raises `tar.Damaged`."""
+
+
+class Ids:
+    """What things are called here: anew, so that the same archive can come twice.
+
+    Args:
+        project_id: Whose they are.
+    """
+
+    def __init__(self, project_id: str) -> None:
+        self.project_id = project_id
+
+    def image(self, row: ImageRow) -> str:
+        """An image's id."""
+        return ledger.new_image_id(self.project_id)
+
+    def region(self, row: RegionRow) -> str:
+        """A box's id."""
+        return new_id()
+
+    def other(self, id: str) -> str:
+        """The id of a tag or anything else, by the one it had."""
+        return new_id()
+
+    def iteration(self, number: int) -> str:
+        """An iteration's id."""
+        return new_id()
 
 
 @dataclass
@@ -201,17 +259,28 @@ class _Batch:
 
 @dataclass
 class Arrival:
-    """One attempt."""
+    """One attempt.
+
+    Args:
+        components: Of this installation.
+        claim: The job.
+        archive: What it brings.
+        stack: Ends the threads.
+        examine: What sees whether the bytes of an image are a picture.
+        ids: What things are called here; None: anew.
+    """
 
     components: Components
     claim: rows.Claim
-    archive: tar.Archive
+    archive: Archive
     stack: ExitStack
+    examine: Callable[[ImageRow], Callable[[bytes], pixels.ImageInfo]]
+    ids: Ids | None = None
     tags: dict[str, str] = field(default_factory=dict)  # id there → id here
     living: set[str] = field(default_factory=set)  # ids there, of the workspace's tags
     # Of all images that arrived, ascending: `seq` there and the 16 bytes of the id here. 24 bytes an image.
     seqs: "array[int]" = field(default_factory=lambda: array("q"))
-    ids: bytearray = field(default_factory=bytearray)
+    places: bytearray = field(default_factory=bytearray)
     erased: set[int] = field(default_factory=set)  # `seq` there of images whose bytes did not come
     got: Counts = field(default_factory=lambda: Counts(images=0, tags=0, regions=0, iterations=0))
     numbers: dict[int, str] = field(default_factory=dict)  # iterations: number → id here
@@ -223,11 +292,12 @@ class Arrival:
 
     def run(self) -> None:
         threads = os.cpu_count() or 2
+        self.names = self.ids or Ids(self.claim.project_id)
         self.checkers = self.stack.enter_context(ThreadPoolExecutor(threads, "arriving"))
         self.reserver = self.stack.enter_context(ThreadPoolExecutor(1, "reserving"))
         self.finisher = self.stack.enter_context(ThreadPoolExecutor(1, "committing"))
         with self.components.database.read() as session:
-            project = _project(session, self.claim)
+            project = project_of(session, self.claim)
             self.detection = projects.is_detection(project)
             self.tier = TIERS[accounts.get(session, project.account_id).tier]
         self.head = self.member("project.json", ProjectMember, PROJECT_BYTES)
@@ -243,10 +313,25 @@ class Arrival:
         while found := _ITERATION.fullmatch(self.archive.name()):
             learned.take(self, int(found[1]))
         told = self.member("counts.json", CountsMember, PROJECT_BYTES)
-        self.archive.end()
         if told.sent != self.got:
             raise tar.Damaged(f"It says that it holds {_shown(told.sent)}, but {_shown(self.got)} came.")
+        self.bring_more()
+        self.archive.end()
         self._succeed(told.missing)
+
+    def read_page(self, name: str) -> Sequence[ImageRow]:
+        """A page of images."""
+        return self.member(name, ImagesMember, JSON_BYTES).images
+
+    def columns(self, row: ImageRow) -> dict[str, Any]:
+        """What an image's row has beside what always travels."""
+        return {"uploaded_by": None}
+
+    def bring_more(self) -> None:
+        """What comes after the counts: nothing travels beyond them."""
+
+    def settle(self, session: Session, project: Project) -> None:
+        """The last of what came, in the transaction that makes the project a whole one: nothing."""
 
     def member(self, name: str, model: type[M], most: int) -> M:
         try:
@@ -276,13 +361,13 @@ class Arrival:
         """One write transaction of this attempt; none once another worker has the job."""
         with self.components.database.write() as session:
             outputs.hold(session, self.claim)
-            change(session, _project(session, self.claim))
+            change(session, project_of(session, self.claim))
 
     def image_id(self, seq: int) -> str | None:
         """The id here of an image there; None of one that was erased before it came."""
         place = bisect_left(self.seqs, seq)
         if place < len(self.seqs) and self.seqs[place] == seq:
-            return str(UUID(bytes=bytes(self.ids[16 * place : 16 * place + 16])))
+            return str(UUID(bytes=bytes(self.places[16 * place : 16 * place + 16])))
         if seq in self.erased:
             return None
         raise tar.Damaged(f"It names an image {seq} that it does not hold.")
@@ -293,21 +378,21 @@ class Arrival:
         if len(set(there)) != len(there):
             raise tar.Damaged("It names a tag twice.")
         self.living = {row.id for row in member.tags}
-        self.tags = {id: new_id() for id in there}
+        self.tags = {id: self.names.other(id) for id in there}
 
         def make(session: Session, project: Project) -> None:
             for row in member.tags:
                 view = tags.create(
                     session, project, row.name, row.description, row.type, self.components.settings.limits, self.tier
                 )
-                self.tags[row.id] = view.id
-                session.get_one(Tag, view.id).created = row.created
+                tag = session.get_one(Tag, view.id)
+                tag.id, tag.created = self.tags[row.id], row.created
+                session.flush()
 
         self.written(make)
 
     def _page(self, number: int) -> None:
-        page = self.member(f"images/{number:06}.json", ImagesMember, JSON_BYTES)
-        for part in _parts(page.images):
+        for part in _parts(self.read_page(f"images/{number:06}.json")):
             self.check_room()
             self._store(part)
             self.report()
@@ -315,7 +400,7 @@ class Arrival:
     def _store(self, part: Sequence[ImageRow]) -> None:
         """Read, check and write the pictures of one commit while the two before may still be under way."""
         project_id = self.claim.project_id
-        ids = [ledger.new_image_id(project_id) for _ in part]
+        ids = [self.names.image(row) for row in part]
         entries = [(ledger.image_prefix(project_id, id), "image", self.claim.account_id, project_id) for id in ids]
         reserved = self.reserver.submit(ledger.reserve, self.components.database, entries)
         batch = _Batch(reserved)
@@ -330,7 +415,7 @@ class Arrival:
                 continue
             data = self.archive.read(f"images/{row.seq}", self.components.settings.limits.training_image_bytes)
             self.seqs.append(row.seq)
-            self.ids += bytes.fromhex(id.replace("-", ""))
+            self.places += bytes.fromhex(id.replace("-", ""))
             self.count("images")
             self.count("regions", len(row.regions))
             batch.rows.append(row)
@@ -358,15 +443,9 @@ class Arrival:
     def _keep(self, pictures: Sequence[tuple[str, bytes, ImageRow]], reserved: "Future[None]") -> list[intake.Kept]:
         project_id = self.claim.project_id
         return [
-            intake.keep(self.components, project_id, id, data, examine=self._examine(row), reserved=reserved.result)
+            intake.keep(self.components, project_id, id, data, examine=self.examine(row), reserved=reserved.result)
             for id, data, row in pictures
         ]
-
-    def _examine(self, row: ImageRow) -> Callable[[bytes], pixels.ImageInfo]:
-        """Our own store's pictures were decoded when they came, and are sealed: their hash says that they are those."""
-        if not source.is_own(self.claim.payload):
-            return pixels.verify
-        return lambda _: pixels.ImageInfo(row.width, row.height, row.format)
 
     def _finished(self, but: int = 0) -> None:
         """Wait for all commits but so many."""
@@ -376,7 +455,7 @@ class Arrival:
     def check_room(self) -> None:
         settings = self.components.settings
         if shutil.disk_usage(settings.data).free < settings.min_free_bytes:
-            raise _failure("The server's disk is nearly full; ask its operator to make room.")
+            raise failure("The server's disk is nearly full; ask its operator to make room.")
 
     def _check(self, row: ImageRow) -> None:
         """See that an image and all it carries may be in a project here."""
@@ -434,7 +513,7 @@ class Arrival:
                 "size": row.size,
                 "format": info.format,
                 "file_name": row.file_name,
-                "uploaded_by": None,
+                **self.columns(row),
                 "created": row.created,
                 "tagged": any(link.until is None for link in row.tags),
                 "since": row.since,
@@ -458,7 +537,7 @@ class Arrival:
         project.tagged_count += sum(1 for one in made if one["tagged"])
         quota = self.tier.images_per_project
         if quota is not None and project.image_count > quota:
-            raise _failure(f"This tier allows {quota} images per project, and it has more.")
+            raise failure(f"This tier allows {quota} images per project, and it has more.")
         live = Counter(link.tag for row in batch.rows for link in row.tags if link.until is None)
         for tag, count in live.items():
             session.execute(update(Tag).where(Tag.id == self.tags[tag]).values(image_count=Tag.image_count + count))
@@ -486,7 +565,7 @@ class Arrival:
             [
                 {
                     **vars(_inside(Box(self.tags[box.tag], *box.box))),
-                    "id": new_id(),
+                    "id": self.names.region(box),
                     "project_id": project_id,
                     "image_seq": seq,
                     "created": box.created,
@@ -517,6 +596,7 @@ class Arrival:
             project.revision = self.last
             project.iterations_made = max(self.numbers, default=0)
             project.status, project.last_modified = projects.SUCCEEDED, now()
+            self.settle(session, project)
             ensure_embedding(session, project)
             result = {"arrived": self.got.model_dump(), "missing": missing.model_dump()}
             session.get_one(Job, self.claim.job_id).payload = result
@@ -525,7 +605,7 @@ class Arrival:
         self.written(finish)
 
 
-def _recounted(session: Session, iteration_id: str) -> list[tuple[Any, tuple[Any, ...], dict[str, int]]]:
+def _recounted(session: Session, iteration_id: str) -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
     """An iteration's kept counts, of what arrived: images may have been erased since the archive was begun."""
     row = session.get_one(Iteration, iteration_id)
     of_image = (Image.project_id == row.project_id, valid_at(Image, row.revision))
@@ -534,10 +614,14 @@ def _recounted(session: Session, iteration_id: str) -> list[tuple[Any, tuple[Any
         select(ImageTag.tag_id, func.count(ImageTag.image_seq.distinct())).where(*of_link).group_by(ImageTag.tag_id)
     )
     counts = {found[0]: found[1] for found in per_tag}
-    whole = {
+    whole: dict[str, Any] = {
         "image_count": session.scalar(select(func.count()).select_from(Image).where(*of_image)) or 0,
         "tagged_count": session.scalar(select(func.count(ImageTag.image_seq.distinct())).where(*of_link)) or 0,
     }
+    still = (Lineage.iteration_id == row.id, Lineage.unlearned.is_(None))
+    whole["erased_count"] = session.scalar(select(func.count()).select_from(Lineage).where(*still)) or 0
+    if whole["erased_count"]:
+        whole["unlearning"] = "kept"
     frozen = session.scalars(select(IterationTag.tag_id).where(IterationTag.iteration_id == row.id))
     return [
         (Iteration, (Iteration.id == row.id,), whole),

@@ -24,7 +24,6 @@ from ownvision.services.travel.contents import (
 )
 from ownvision.store import ledger
 from ownvision.store.tables import Iteration, IterationTag, Lineage, Project, ScoredImage
-from ownvision.store.tables.base import new_id
 
 if TYPE_CHECKING:
     from ownvision.services.travel.arriving import Arrival
@@ -43,30 +42,32 @@ def take(arrival: "Arrival", number: int) -> None:
         raise tar.Damaged(f"Iteration {number} is out of its order.")
     arrival.count("iterations")
     trained = _check(arrival, told)
-    model = _usable(arrival, told, trained)
-    iteration_id = new_id()
+    iteration_id = arrival.names.iteration(number)
     prefix = ledger.iteration_prefix(arrival.claim.project_id, iteration_id)
-    outputs.write(arrival.components, arrival.claim, prefix, "iteration", MODEL, model)
+    written = []
+    if told.performance is None:
+        model = _usable(arrival, told, trained)
+        outputs.write(arrival.components, arrival.claim, prefix, "iteration", MODEL, model)
+        written = [prefix]
 
     def record(session: Session, project: Project) -> None:
         session.add(_row(arrival, told, project, iteration_id))
         session.flush()
-        session.execute(
-            insert(IterationTag),
-            [
-                {
-                    "iteration_id": iteration_id,
-                    "tag_id": arrival.tags[tag.id],
-                    "position": tag.position,
-                    "name": tag.name,
-                    "description": tag.description,
-                    "type": tag.type,
-                    "image_count": 0,  # counted at the end
-                }
-                for tag in told.tags
-            ],
-        )
-        ledger.make_live(session, [prefix])
+        frozen = [
+            {
+                "iteration_id": iteration_id,
+                "tag_id": arrival.tags[tag.id],
+                "position": tag.position,
+                "name": tag.name,
+                "description": tag.description,
+                "type": tag.type,
+                "image_count": 0,  # counted at the end
+            }
+            for tag in told.tags
+        ]
+        if frozen:
+            session.execute(insert(IterationTag), frozen)
+        ledger.make_live(session, written)
 
     arrival.written(record)
     arrival.numbers[number] = iteration_id
@@ -77,7 +78,7 @@ def take(arrival: "Arrival", number: int) -> None:
 
 
 def _check(arrival: "Arrival", told: IterationMember) -> list[FrozenTag]:
-    """The tags that the iteration learned, in the order of its model's output."""
+    """The tags that the iteration learned, in the order of its model's output; none where another service has it."""
     limits, quota = arrival.components.settings.limits, arrival.tier.iterations_per_project
     what = f"Iteration {told.number}"
     if quota is not None and len(arrival.numbers) >= quota:
@@ -97,6 +98,10 @@ def _check(arrival: "Arrival", told: IterationMember) -> list[FrozenTag]:
     if any(tag.type not in tags.TYPES or len(tag.name) > limits.name_characters for tag in told.tags):
         raise tar.Damaged(f"{what} has a tag that can't be one here.")
     trained = sorted((tag for tag in told.tags if tag.position is not None), key=lambda tag: tag.position or 0)
+    if told.performance is not None:
+        if trained:
+            raise tar.Damaged(f"{what} was measured elsewhere, so that no model here can know its tags.")
+        return trained
     if not trained or [tag.position for tag in trained] != list(range(len(trained))):
         raise tar.Damaged(f"{what} does not say which tags its model knows.")
     return trained
@@ -153,6 +158,8 @@ def _row(arrival: "Arrival", told: IterationMember, project: Project, iteration_
         selected_tags=[arrival.tags[tag] for tag in told.selected_tags],
         custom_base_model=None if base is None else {"projectId": project.id, "iterationId": base},
         pipeline=told.pipeline,
+        origin=None if told.performance is None else {"performance": told.performance},
+        left_out=[image_id for seq in told.left_out if (image_id := arrival.image_id(seq)) is not None],
     )
 
 
@@ -170,7 +177,10 @@ def _scores(arrival: "Arrival", told: IterationMember, iteration_id: str, tag_co
         }
         for row in member.scored
     ]
-    erased = [{"iteration_id": iteration_id, "image_id": row.image, "receipt": row.receipt} for row in member.erased]
+    erased = [
+        {"iteration_id": iteration_id, "image_id": row.image, "receipt": row.receipt, "unlearned": row.unlearned}
+        for row in member.erased
+    ]
 
     def record(session: Session, _: Project) -> None:
         if scored:

@@ -31,6 +31,9 @@ class Receipt(Base):
     signed: Mapped[datetime | None]
     statement: Mapped[str | None]  # the canonical JSON that was signed
     signature: Mapped[str | None]  # Ed25519, base64
+    # Models that had learned from what was erased: [{"iterationId", "projectId", "images", "published", "exports",
+    # "outcome"}] (`data_rights.policies`)
+    learned: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     settled: Mapped[datetime | None]  # when the last of it was gone, but for freed pages of the database
     # {id of a project or account: the last folder whose files are counted in `erased`}, while a job empties it
     counted: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
@@ -51,7 +54,6 @@ class Takeout(Base):
     sha256: Mapped[str | None] = mapped_column(String(64))
     counts: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     created: Mapped[datetime] = mapped_column(default=now)
-    expires: Mapped[datetime]
 
 
 class AuditEvent(Base):
@@ -67,7 +69,7 @@ class AuditEvent(Base):
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
     at: Mapped[datetime] = mapped_column(default=now)
-    actor: Mapped[str] = mapped_column(String(36))  # a key's id; "operator": the command line; "rule": retention
+    actor: Mapped[str] = mapped_column(String(36))  # a key's id, or a word of `data_rights.who`
     action: Mapped[str]  # view | export | change | delete
     operation: Mapped[str]  # the operation's or command's name
     project_id: Mapped[str | None] = mapped_column(String(36))  # it may be gone

@@ -7,6 +7,23 @@ revision = "0003"
 down_revision = "0002"
 
 _MOMENT = sa.DateTime(timezone=True)
+# What was recorded is never rewritten, by no statement of anybody's.
+_APPEND_ONLY = {
+    "sqlite": (
+        "CREATE TRIGGER audit_events_append_only BEFORE UPDATE ON audit_events "
+        "BEGIN SELECT RAISE(ABORT, 'audit_events is append-only'); END",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION refuse_update() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$",
+        "CREATE TRIGGER audit_events_append_only BEFORE UPDATE ON audit_events "
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_update()",
+    ),
+}
+_FREE = {
+    "sqlite": ("DROP TRIGGER audit_events_append_only",),
+    "postgresql": ("DROP TRIGGER audit_events_append_only ON audit_events", "DROP FUNCTION refuse_update()"),
+}
 
 
 def _owner(table: str, column: str, owner: str) -> sa.ForeignKeyConstraint:
@@ -19,10 +36,23 @@ def upgrade() -> None:
     op.add_column("projects", sa.Column("erasure_policy", sa.String(), nullable=False, server_default="keep"))
     op.add_column("images", sa.Column("restricted", _MOMENT, nullable=True))
     op.add_column("iterations", sa.Column("origin", sa.JSON(), nullable=True))
+    for table, column in (("iterations", "model_id"), ("exports", "archive_id")):
+        op.add_column(table, sa.Column(column, sa.String(length=36), nullable=False, server_default=""))
+        op.execute(f"UPDATE {table} SET {column} = id")
+    op.add_column("iterations", sa.Column("erased_count", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("iterations", sa.Column("unlearning", sa.String(), nullable=True))
+    op.add_column("iterations", sa.Column("left_out", sa.JSON(), nullable=False, server_default="[]"))
+    op.add_column("lineage", sa.Column("unlearned", _MOMENT, nullable=True))
+    op.execute(
+        "UPDATE iterations SET unlearning = 'kept', erased_count = "
+        "(SELECT count(*) FROM lineage WHERE lineage.iteration_id = iterations.id) "
+        "WHERE id IN (SELECT iteration_id FROM lineage)"
+    )
     op.add_column("blobs", sa.Column("receipt", sa.String(length=36), nullable=True))
     op.create_index("ix_blobs_receipt", "blobs", ["receipt", "state"])
     with op.batch_alter_table("jobs") as jobs:
         jobs.alter_column("project_id", existing_type=sa.String(), nullable=True)
+        jobs.add_column(sa.Column("asked_by", sa.String(length=36), nullable=True))
     # When a row's time is over follows from when it was made: `data_rights.retention`.
     for table in ("predictions", "suggestions"):
         op.drop_index(f"ix_{table}_expires", table)
@@ -43,6 +73,7 @@ def upgrade() -> None:
         sa.Column("signed", _MOMENT, nullable=True),
         sa.Column("statement", sa.String(), nullable=True),
         sa.Column("signature", sa.String(), nullable=True),
+        sa.Column("learned", sa.JSON(), nullable=False),
         sa.Column("settled", _MOMENT, nullable=True),
         sa.Column("counted", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_receipts")),
@@ -61,7 +92,6 @@ def upgrade() -> None:
         sa.Column("sha256", sa.String(length=64), nullable=True),
         sa.Column("counts", sa.JSON(), nullable=False),
         sa.Column("created", _MOMENT, nullable=False),
-        sa.Column("expires", _MOMENT, nullable=False),
         _owner("takeouts", "account_id", "accounts"),
         _owner("takeouts", "project_id", "projects"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_takeouts")),
@@ -86,6 +116,8 @@ def upgrade() -> None:
     op.create_index("ix_audit_events_account", "audit_events", ["account_id", "seq"])
     op.create_index("ix_audit_events_project", "audit_events", ["project_id", "seq"])
     op.create_index("ix_audit_events_at", "audit_events", ["at"])
+    for statement in _APPEND_ONLY[op.get_bind().dialect.name]:
+        op.execute(statement)
     op.create_table(
         "retention_rules",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -119,6 +151,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    for statement in _FREE[op.get_bind().dialect.name]:
+        op.execute(statement)
     for table in ("backups", "legal_holds", "retention_rules", "audit_events", "takeouts", "receipts"):
         op.drop_table(table)
     for table in ("predictions", "suggestions"):
@@ -127,10 +161,17 @@ def downgrade() -> None:
         op.create_index(f"ix_{table}_expires", table, ["expires"])
     op.execute("DELETE FROM jobs WHERE project_id IS NULL")
     with op.batch_alter_table("jobs") as jobs:
+        jobs.drop_column("asked_by")
         jobs.alter_column("project_id", existing_type=sa.String(), nullable=False)
     op.drop_index("ix_blobs_receipt", "blobs")
     for table, column in (
         ("blobs", "receipt"),
+        ("lineage", "unlearned"),
+        ("iterations", "left_out"),
+        ("iterations", "unlearning"),
+        ("iterations", "erased_count"),
+        ("exports", "archive_id"),
+        ("iterations", "model_id"),
         ("iterations", "origin"),
         ("images", "restricted"),
         ("projects", "erasure_policy"),
