@@ -17,11 +17,11 @@ SCORED = 256  # scored images of one member
 # Bytes of one member at most.
 PROJECT_BYTES, JSON_BYTES, MODEL_BYTES = 256 * 1024, 16 * 2**20, 256 * 2**20
 
-_Int = Annotated[int, Field(ge=0, lt=2**53)]
-_Id = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+WholeNumber = Annotated[int, Field(ge=0, lt=2**53)]
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 TEXT = 16_384  # characters; what an account may set is checked again, and is less
-_Text = Annotated[str, Field(max_length=TEXT)]
-_Moment = Annotated[datetime, AwareDatetime]
+Text = Annotated[str, Field(max_length=TEXT)]
+Moment = Annotated[datetime, AwareDatetime]
 _Base64 = Annotated[str, Field(max_length=4 * 2**20)]
 
 
@@ -32,22 +32,22 @@ class _Member(BaseModel):
 class Counts(_Member):
     """How much of a project: all images and regions that the workspace or an iteration has, the workspace's tags."""
 
-    images: _Int
-    tags: _Int
-    regions: _Int
-    iterations: _Int
+    images: WholeNumber
+    tags: WholeNumber
+    regions: WholeNumber
+    iterations: WholeNumber
 
 
 class ProjectMember(_Member):
     """``project.json``: what the project is, and how much it held when its token was made."""
 
     format: int
-    revision: _Int
-    name: _Text
-    description: _Text
-    domain_id: _Id
-    classification_type: _Text
-    target_export_platforms: Annotated[list[_Text], Field(max_length=32)]
+    revision: WholeNumber
+    name: Text
+    description: Text
+    domain_id: Id
+    classification_type: Text
+    target_export_platforms: Annotated[list[Text], Field(max_length=32)]
     augmentation: dict[str, bool]
     counts: Counts
 
@@ -55,53 +55,53 @@ class ProjectMember(_Member):
 class TagRow(_Member):
     """A tag of the workspace."""
 
-    id: _Id
-    name: _Text
-    description: _Text | None
-    type: _Text
-    created: _Moment
+    id: Id
+    name: Text
+    description: Text | None
+    type: Text
+    created: Moment
 
 
 class TagsMember(_Member):
     """``tags.json``: the workspace's tags, and the ids of those that only iterations still have."""
 
     tags: list[TagRow]
-    former: list[_Id]
+    former: list[Id]
 
 
 class Interval(_Member):
     """The revisions `[since, until)` for which something holds; until None: it is in the workspace."""
 
-    since: _Int
-    until: _Int | None
+    since: WholeNumber
+    until: WholeNumber | None
 
 
 class LinkRow(Interval):
     """An image carries a tag."""
 
-    tag: _Id
-    created: _Moment
+    tag: Id
+    created: Moment
 
 
 class RegionRow(Interval):
     """A box: left, top, width, height relative to the upright picture, 0 to 1."""
 
-    tag: _Id
+    tag: Id
     box: tuple[float, float, float, float]
-    created: _Moment
+    created: Moment
 
 
 class ImageRow(Interval):
     """An image with all that it carries or carried."""
 
-    seq: _Int
+    seq: WholeNumber
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    size: _Int
-    width: _Int
-    height: _Int
-    format: _Text
-    file_name: _Text | None
-    created: _Moment
+    size: WholeNumber
+    width: WholeNumber
+    height: WholeNumber
+    format: Text
+    file_name: Text | None
+    created: Moment
     metadata: dict[str, str]
     tags: list[LinkRow]
     regions: list[RegionRow]
@@ -116,37 +116,37 @@ class ImagesMember(_Member):
 class FrozenTag(_Member):
     """A tag as an iteration saw it; `position` is its column in the model's output."""
 
-    id: _Id
-    position: _Int | None
-    name: _Text
-    description: _Text | None
-    type: _Text
+    id: Id
+    position: WholeNumber | None
+    name: Text
+    description: Text | None
+    type: Text
 
 
 class IterationMember(_Member):
     """``iterations/NUMBER.json``; `custom_base` is the number of the iteration it went on from."""
 
     number: Annotated[int, Field(ge=1, lt=2**31)]
-    name: _Text
-    created: _Moment
-    last_modified: _Moment
-    trained_at: _Moment | None
-    revision: _Int
-    domain_id: _Id
-    classification_type: _Text
-    training_type: _Text
+    name: Text
+    created: Moment
+    last_modified: Moment
+    trained_at: Moment | None
+    revision: WholeNumber
+    domain_id: Id
+    classification_type: Text
+    training_type: Text
     reserved_budget_in_hours: Annotated[int, Field(ge=0, lt=2**31)]
     training_seconds: Annotated[float, Field(ge=0)]
-    selected_tags: list[_Id]
+    selected_tags: list[Id]
     custom_base: int | None
-    pipeline: _Text
+    pipeline: Text
     tags: list[FrozenTag]
 
 
 class ScoredRow(_Member):
     """Scores and truth of one image, base64 of what `ScoredImage` keeps; `image` None: it was erased."""
 
-    image: _Int | None
+    image: WholeNumber | None
     fold: Annotated[int, Field(ge=0, lt=1_000)]
     scores: _Base64
     truth: _Base64
@@ -155,8 +155,8 @@ class ScoredRow(_Member):
 class LineageRow(_Member):
     """An image that the iteration learned from and that was erased since, by its id where it was."""
 
-    image: _Id
-    receipt: _Id
+    image: Id
+    receipt: Id
 
 
 class ScoresMember(_Member):
