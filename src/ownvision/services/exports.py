@@ -49,7 +49,7 @@ def start(
         OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained, BadRequestExportValidationFailed,
             BadRequestExportAlreadyInProgress.
     """
-    iteration = iterations.trained(session, project, iteration_id)
+    iteration = iterations.with_model(session, project, iteration_id)
     platform, flavor = _checked(iteration, platform, flavor)
     earlier = session.scalar(
         select(Export).where(
