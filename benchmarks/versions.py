@@ -8,9 +8,9 @@ from pathlib import Path
 from benchmarks.pictures import jpegs
 from benchmarks.results import Result, keep
 from benchmarks.wire import Connection, request
-from ownvision.api.versions import LATEST, TRAINING, names
 from ownvision.client import Service
 from ownvision.client.local import running_service
+from ownvision.wire.versions import LATEST, TRAINING, names
 
 IMAGES, REPEATS = 256, 40
 ALLOWED = 1.2

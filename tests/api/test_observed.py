@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from ownvision.api import shapes, wire
-from ownvision.api.versions import LATEST
+from ownvision.wire import shapes
+from ownvision.wire import values as wire
+from ownvision.wire.versions import LATEST
 from tests.api.conftest import PREDICTION, Service, jpeg, new_tag, running, upload
 
 COMPACT = "0732100f-1a38-4e49-a514-c9b44c697ab5"

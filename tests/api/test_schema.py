@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ownvision.api.versions import LATEST, VERSIONS
+from ownvision.wire.versions import LATEST, VERSIONS
 from tests.api.conftest import Service
 
 OPERATIONS = {

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ownvision.api import versions, wire
 from ownvision.api.models import IterationChange, ProjectChange, TagChange, Wire
-from ownvision.api.versions import LATEST, PREDICTION, TRAINING, VERSIONS, Version
 from ownvision.services import accounts
+from ownvision.wire import values as wire
+from ownvision.wire import versions
+from ownvision.wire.versions import LATEST, PREDICTION, TRAINING, VERSIONS, Version
 from tests.api.conftest import Service, jpeg, running
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ownvision.api import wire
+from ownvision.wire import values as wire
 
 MOMENT = datetime(2020, 11, 6, 17, 40, 45, 493670, UTC)
 

@@ -8,9 +8,9 @@ from starlette.datastructures import Headers
 
 from ownvision.api.errors import unauthorised
 from ownvision.api.memo import Memo
-from ownvision.api.versions import Version
 from ownvision.services import accounts
 from ownvision.services.components import Components
+from ownvision.wire.versions import Version
 
 HEADERS = {"training": "Training-Key", "prediction": "Prediction-Key"}
 

@@ -12,9 +12,9 @@ from fastapi.openapi.utils import get_openapi
 from ownvision.api import models
 from ownvision.api.errors import unknown_path
 from ownvision.api.routes import BASE
-from ownvision.api.versions import EARLIER_PATHS, LATEST, PREDICTION, TRAINING, VERSIONS, Version
 from ownvision.api.wire import seconds
 from ownvision.limits import Limits
+from ownvision.wire.versions import EARLIER_PATHS, LATEST, PREDICTION, TRAINING, VERSIONS, Version
 
 Document = dict[str, Any]
 _NEWEST = {TRAINING: LATEST, PREDICTION: VERSIONS[PREDICTION, "v3.1"]}

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
-from ownvision.api.versions import LATEST, Version
 from ownvision.api.wire import Json, PascalJson, empty
 from ownvision.errors import OwnVisionError
+from ownvision.wire.versions import LATEST, Version
 
 logger = logging.getLogger("ownvision.api")
 

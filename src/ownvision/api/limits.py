@@ -5,8 +5,8 @@ import time
 from collections import defaultdict, deque
 
 from ownvision.api.errors import too_many
-from ownvision.api.versions import PREDICTION, Version
 from ownvision.limits import TIERS
+from ownvision.wire.versions import PREDICTION, Version
 
 _WINDOW = 1.0  # seconds
 

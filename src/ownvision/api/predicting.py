@@ -6,7 +6,7 @@ import threading
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from ownvision.api import fetch, shapes
+from ownvision.api import fetch
 from ownvision.api.routes import Call
 from ownvision.api.uploads import check_room
 from ownvision.api.wire import Json
@@ -15,6 +15,7 @@ from ownvision.errors import OwnVisionError
 from ownvision.services import iterations, predictions, projects
 from ownvision.store.tables import Iteration, IterationTag, Project
 from ownvision.store.tables.base import now
+from ownvision.wire import shapes
 
 # More at once than there are cores would only wait for each other in the middle of their work.
 _TURNS = threading.BoundedSemaphore(os.cpu_count() or 2)

@@ -7,9 +7,9 @@ from ownvision.api import models, predicting, uploads
 from ownvision.api.parameters import Application, ForIteration, ProjectId, PublishedName
 from ownvision.api.routes import BASE, Call, TheCall, make_router, operation
 from ownvision.api.spool import Spool
-from ownvision.api.versions import PREDICTION
 from ownvision.api.wire import Json
 from ownvision.domains import CLASSIFICATION, DETECTION
+from ownvision.wire.versions import PREDICTION
 
 router = make_router(PREDICTION, f"{BASE}{PREDICTION}", tag="prediction")
 _CLASSIFY = "/{projectId}/classify/iterations/{publishedName}"

@@ -18,7 +18,6 @@ from starlette.types import Scope
 from ownvision.api import auth, models
 from ownvision.api.errors import unknown_path, unsupported_media
 from ownvision.api.memo import Memo
-from ownvision.api.versions import EARLIER_PATHS, LATEST, PREDICTION, TRAINING, VERSIONS, Version
 from ownvision.api.wire import Json, PascalJson, loads
 from ownvision.data_rights.who import Who
 from ownvision.limits import TIERS, Limits, Tier
@@ -26,6 +25,7 @@ from ownvision.services import uris
 from ownvision.services.components import Components
 from ownvision.services.usage import Meter
 from ownvision.store.database import Database
+from ownvision.wire.versions import EARLIER_PATHS, LATEST, PREDICTION, TRAINING, VERSIONS, Version
 
 _IMPORT = "import"  # a path of its own where others have a project's id
 

@@ -1,11 +1,12 @@
 """The domains that a project can start from."""
 
-from ownvision.api import models, shapes
+from ownvision.api import models
 from ownvision.api.parameters import DomainId
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.wire import Json
 from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
+from ownvision.wire import shapes
 
 router = training("domains")
 

@@ -4,11 +4,12 @@ from typing import Annotated
 
 from fastapi import Query
 
-from ownvision.api import models, shapes
+from ownvision.api import models
 from ownvision.api.parameters import IterationId, ProjectId
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.wire import Json
 from ownvision.services import exports, projects
+from ownvision.wire import shapes
 
 router = training("exports")
 _PATH = "/projects/{projectId}/iterations/{iterationId}/export"

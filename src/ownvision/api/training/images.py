@@ -8,7 +8,7 @@ from fastapi import Body, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from ownvision.api import fetch, models, shapes, uploads
+from ownvision.api import fetch, models, uploads
 from ownvision.api.parameters import (
     Filter,
     Flag,
@@ -30,6 +30,7 @@ from ownvision.api.wire import Json, empty
 from ownvision.errors import OwnVisionError
 from ownvision.services import images, intake, projects
 from ownvision.services.intake import Added, Picture
+from ownvision.wire import shapes
 
 router = training("images")
 _NONE: list[Any] = []

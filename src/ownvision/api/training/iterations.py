@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Query
 from starlette.responses import Response
 
-from ownvision.api import models, shapes
+from ownvision.api import models
 from ownvision.api.parameters import (
     Flag,
     IterationId,
@@ -20,6 +20,7 @@ from ownvision.api.parameters import (
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.wire import Json, empty
 from ownvision.services import iterations, performance, projects
+from ownvision.wire import shapes
 
 router = training("iterations")
 _BASE = "/projects/{projectId}/iterations"

@@ -7,13 +7,14 @@ from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from ownvision.api import models, predicting, shapes, uploads
+from ownvision.api import models, predicting, uploads
 from ownvision.api.parameters import Flag, ForIteration, PredictionIds, ProjectId, at_most, given
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.spool import Spool
 from ownvision.api.wire import Json, empty
 from ownvision.services import predictions, projects
 from ownvision.store.tables import IterationTag
+from ownvision.wire import shapes
 
 router = training("predictions")
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from ownvision.api import models, shapes
+from ownvision.api import models
 from ownvision.api.parameters import Flag, OptionalGuid, Platforms, ProjectId
 from ownvision.api.routes import Call, TheCall, operation, training
 from ownvision.api.wire import Json, empty
@@ -16,6 +16,7 @@ from ownvision.services import accounts, iterations, notices, outbound, projects
 from ownvision.services import training as trainings
 from ownvision.services.embedding import ensure_embedding
 from ownvision.store.tables import Project
+from ownvision.wire import shapes
 
 router = training("projects")
 _NONE: list[str] = []

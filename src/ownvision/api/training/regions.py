@@ -2,12 +2,13 @@
 
 from starlette.responses import Response
 
-from ownvision.api import models, shapes
+from ownvision.api import models
 from ownvision.api.parameters import ImageIds, ProjectId, RegionIds, TagIds, at_most, given
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.uploads import box
 from ownvision.api.wire import Json, empty
 from ownvision.services import images, projects, regions
+from ownvision.wire import shapes
 
 router = training("image tags and regions")
 

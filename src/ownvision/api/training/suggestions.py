@@ -1,10 +1,11 @@
 """Smart labelling: suggested tags and regions of images that nobody tagged yet, and region proposals."""
 
-from ownvision.api import models, shapes
+from ownvision.api import models
 from ownvision.api.parameters import ImageId, ImageIds, ProjectId, QueriedIteration, at_most, given
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.wire import Json
 from ownvision.services import projects, proposals, suggestions
+from ownvision.wire import shapes
 
 router = training("suggestions")
 

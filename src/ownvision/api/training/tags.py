@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import Query
 from starlette.responses import Response
 
-from ownvision.api import models, shapes
+from ownvision.api import models
 from ownvision.api.parameters import ForIteration, ProjectId, TagId
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.wire import Json, empty
 from ownvision.services import iterations, projects, tags
+from ownvision.wire import shapes
 
 router = training("tags")
 

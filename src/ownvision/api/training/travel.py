@@ -5,13 +5,14 @@ from typing import Annotated
 from fastapi import Query, Request
 from starlette.responses import Response
 
-from ownvision.api import files, models, shapes
+from ownvision.api import files, models
 from ownvision.api.parameters import ProjectId
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.wire import Json
 from ownvision.errors import OwnVisionError
 from ownvision.services import projects, uris
 from ownvision.services.travel import arriving, tokens
+from ownvision.wire import shapes
 
 router = training("travel")
 

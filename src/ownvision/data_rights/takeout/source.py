@@ -1,7 +1,7 @@
 """What a takeout is made from: this installation (`own`), or a service that is asked through its public API.
 
-A source gives resources as the newest API shows them (v3.4's JSON, camelCase) and bytes beside them; it knows nothing of
-archives. What `rows` members carry is what `services.travel` sends of a project, so that the archive can be restored;
+A source gives resources as the newest API shows them (v3.4's JSON, camelCase) and bytes beside them; it knows nothing
+of archives. What `row` carries is what `services.travel` sends of a project, so that the archive can be restored;
 the writer fills in where in the archive the bytes are, and sizes and hashes that the source does not know.
 
 Everything is asked for once and in the order of the protocol's methods; an iterator is read to its end before the next
@@ -38,8 +38,8 @@ class Picture:
 
     Attributes:
         shape: The API's Image. Addresses (keys that end in ``Uri``) may be there or not: the writer takes them out.
-        row: The same for a restore. `sha256`, `size` and `path` are the writer's to fill in; `seq` is ascending over all
-            images of the project, whatever order they are given in.
+        row: The same for a restore. `sha256`, `size` and `path` are the writer's to fill in; `seq` says the order in
+            which they came; ascending within each of the two groups of `ProjectSource.images`.
         read: Its bytes; called once, maybe from another thread. Raises `Missing`.
         in_workspace: False for one that only iterations still have.
     """
@@ -152,7 +152,7 @@ class Source(Protocol):
     total: int
 
     def account(self) -> Shape | None:
-        """GetAccountInfo's JSON with keys, ``rules`` and ``holds``; None: not of an account, or there is none to have."""
+        """GetAccountInfo's JSON with keys, ``rules`` and ``holds``; None: there is none to have."""
 
     def audit(self) -> Iterator[Shape]:
         """Audit events, oldest first."""

@@ -7,7 +7,7 @@ In this order: ``project.json``, ``tags.json``; for each page of images ``images
 """
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -124,7 +124,11 @@ class FrozenTag(_Member):
 
 
 class IterationMember(_Member):
-    """``iterations/NUMBER.json``; `custom_base` is the number of the iteration it went on from."""
+    """``iterations/NUMBER.json``; `custom_base` is the number of the iteration it went on from.
+
+    `performance` is what another service measured (`store.tables.Iteration.origin`): then there is no model, no tag has
+    a position, and nothing follows this member.
+    """
 
     number: Annotated[int, Field(ge=1, lt=2**31)]
     name: Text
@@ -141,6 +145,7 @@ class IterationMember(_Member):
     custom_base: int | None
     pipeline: Text
     tags: list[FrozenTag]
+    performance: dict[str, Any] | None = None
 
 
 class ScoredRow(_Member):

@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from ownvision.api.routes import Call
-from ownvision.api.versions import Version
-from ownvision.api.wire import Double, trimmed
 from ownvision.domains import DOMAINS
 from ownvision.domains import Domain as DomainRow
 from ownvision.learning.pixels import RESIZED_SIDE
 from ownvision.services import projects, storage, uris
+from ownvision.services.components import Components
 from ownvision.services.images import ImageView, RegionView
 from ownvision.services.intake import DUPLICATE, OK, Added
 from ownvision.services.regions import RegionEntry
@@ -18,8 +16,31 @@ from ownvision.services.suggestions import Suggested
 from ownvision.services.tags import TagView
 from ownvision.services.travel import tokens
 from ownvision.store.tables import Export, Image, Iteration, IterationTag, Prediction, Project, ProjectExport
+from ownvision.wire.values import Double, trimmed
+from ownvision.wire.versions import Version
 
 Shape = dict[str, Any]
+
+
+class Asker(Protocol):
+    """Whom something is shown to: a request, or the writer of a takeout."""
+
+    @property
+    def components(self) -> Components:
+        """Of this installation."""
+
+    @property
+    def version(self) -> Version:
+        """In whose form."""
+
+    @property
+    def base_url(self) -> str:
+        """The address that was called."""
+
+    def uri(self, path: str) -> str:
+        """The address to give out for a path of this service."""
+
+
 _CLASSIFICATION_V1 = {"Multiclass": "MultiClass", "Multilabel": "MultiLabel"}
 _MEGABYTES = {"efficientnet_lite0": 14, "efficientnet_lite2": 20}
 
@@ -44,7 +65,7 @@ def domain(row: DomainRow, version: Version) -> Shape:
     return version.show("Domain", shape)
 
 
-def project(call: Call, row: Project, thumbnail_image: str | None) -> Shape:
+def project(call: Asker, row: Project, thumbnail_image: str | None) -> Shape:
     """A project."""
     thumbnail = None
     if thumbnail_image is not None:
@@ -74,7 +95,7 @@ def project(call: Call, row: Project, thumbnail_image: str | None) -> Shape:
     return call.version.show("Project", shape, currentIterationId=projects.workspace_id(row.id))
 
 
-def project_export(call: Call, row: ProjectExport) -> Shape:
+def project_export(call: Asker, row: ProjectExport) -> Shape:
     """A project's token."""
     return {
         "iterationCount": row.iteration_count,
@@ -110,14 +131,14 @@ def _carried(view: ImageView, named: bool, version: Version) -> Shape:
     return shape
 
 
-def _resized(call: Call, row: Image, original: str) -> str:
+def _resized(call: Asker, row: Image, original: str) -> str:
     """The copy's address; the original's own where it is small enough, as in the original service."""
     if max(row.width, row.height) <= RESIZED_SIDE:
         return original
     return call.uri(uris.image_path(row.project_id, row.id, uris.RESIZED))
 
 
-def image(call: Call, view: ImageView, *, named: bool = True) -> Shape:
+def image(call: Asker, view: ImageView, *, named: bool = True) -> Shape:
     """An image with what it carries; `named` is false in replies to creation, whose tag names are null."""
     row = view.image
     original = call.uri(uris.image_path(row.project_id, row.id, uris.ORIGINAL))
@@ -163,7 +184,7 @@ def region_entry(entry: RegionEntry) -> Shape:
     }
 
 
-def added(call: Call, results: Sequence[Added]) -> Shape:
+def added(call: Asker, results: Sequence[Added]) -> Shape:
     """What became of a batch of images; a duplicate, though no error, makes it not wholly successful."""
     return {
         "isBatchSuccessful": all(result.status == OK for result in results),
@@ -231,7 +252,7 @@ def performance(measured: Shape, version: Version) -> Shape:
     return version.show("IterationPerformance", {**measured, "perTagPerformance": per_tag})
 
 
-def export(call: Call, row: Export, project_id: str) -> Shape:
+def export(call: Asker, row: Export, project_id: str) -> Shape:
     """An export; its address once it is done."""
     flavor = row.flavor or None
     uri = None
@@ -266,7 +287,7 @@ def _named(item: Mapping[str, Any], tags: Mapping[str, IterationTag], version: V
     return prediction({**item, "tagName": name, "tagType": kind}, version)
 
 
-def stored_prediction(call: Call, row: Prediction, tags: Mapping[str, IterationTag]) -> Shape:
+def stored_prediction(call: Asker, row: Prediction, tags: Mapping[str, IterationTag]) -> Shape:
     """A stored prediction with its picture's addresses; names and types are the iteration's."""
 
     def uri(file: str) -> str:
@@ -298,7 +319,7 @@ def suggestion(one: Suggested, version: Version) -> Shape:
     }
 
 
-def stored_suggestion(call: Call, one: Suggested, domain_id: str) -> Shape:
+def stored_suggestion(call: Asker, one: Suggested, domain_id: str) -> Shape:
     """A suggestion with its picture's addresses."""
     row = one.image
     original = call.uri(uris.image_path(row.project_id, row.id, uris.ORIGINAL))
@@ -330,7 +351,7 @@ def region_proposals(
     }
 
 
-def image_performance(call: Call, view: ImageView, predictions: Sequence[Mapping[str, Any]]) -> Shape:
+def image_performance(call: Asker, view: ImageView, predictions: Sequence[Mapping[str, Any]]) -> Shape:
     """An image with what training predicted for it."""
     row = view.image
     original = call.uri(uris.image_path(row.project_id, row.id, uris.ORIGINAL))

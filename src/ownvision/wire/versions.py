@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import cache, cached_property
 from typing import Any
 
-from ownvision.api import wire
+from ownvision.wire import values
 
 TRAINING, PREDICTION = "training", "prediction"
 Keys = tuple[tuple[str, str], ...]  # (name on the wire, name in the newest shape)
@@ -173,10 +173,10 @@ class Version:
     gateway_error: bool = True
     partial: int = 207
     begun: int = 202
-    project_dates: Callable[[datetime], str] = wire.seconds
-    project_changed: Callable[[datetime], str] = wire.seconds
-    iteration_date: Callable[[datetime], str] = wire.seconds
-    prediction_date: Callable[[datetime], str] = wire.seconds
+    project_dates: Callable[[datetime], str] = values.seconds
+    project_changed: Callable[[datetime], str] = values.seconds
+    iteration_date: Callable[[datetime], str] = values.seconds
+    prediction_date: Callable[[datetime], str] = values.seconds
     default_iteration: bool = False
     workspace: bool = False
     tag_list: bool = False
@@ -268,10 +268,10 @@ _V1: dict[str, Any] = {
     "gateway_error": False,
     "partial": 200,
     "begun": 204,
-    "project_dates": wire.trimmed,
-    "project_changed": wire.ticks,
-    "iteration_date": wire.trimmed,
-    "prediction_date": wire.ticks,
+    "project_dates": values.trimmed,
+    "project_changed": values.ticks,
+    "iteration_date": values.trimmed,
+    "prediction_date": values.ticks,
     "default_iteration": True,
     "workspace": True,
     "tag_list": True,
@@ -280,13 +280,13 @@ _V2: dict[str, Any] = {
     "gateway_error": False,
     "partial": 200,
     "begun": 204,
-    "project_dates": wire.trimmed,
-    "project_changed": wire.trimmed,
-    "iteration_date": wire.trimmed,
-    "prediction_date": wire.ticks,
+    "project_dates": values.trimmed,
+    "project_changed": values.trimmed,
+    "iteration_date": values.trimmed,
+    "prediction_date": values.ticks,
     "default_iteration": True,
 }
-_V30: dict[str, Any] = {"partial": 200, "begun": 204, "prediction_date": wire.ticks, "nothing_exportable": ()}
+_V30: dict[str, Any] = {"partial": 200, "begun": 204, "prediction_date": values.ticks, "nothing_exportable": ()}
 _V31: dict[str, Any] = {**_V30, "begun": 202}
 _NEWER: dict[str, Any] = {}
 
