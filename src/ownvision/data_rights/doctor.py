@@ -128,7 +128,9 @@ def _owners(session: Session) -> Iterator[Finding]:
         *(
             ledger.iteration_prefix(row.project_id, row.id)
             for row in session.execute(
-                select(Iteration.id, Iteration.project_id).where(Iteration.status == "Completed")
+                select(Iteration.id, Iteration.project_id).where(
+                    Iteration.status == "Completed", Iteration.origin.is_(None)
+                )
             )
         ),
         *(

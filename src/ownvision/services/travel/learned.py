@@ -2,8 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import insert
@@ -17,6 +17,7 @@ from ownvision.services.travel import tar
 from ownvision.services.travel.contents import (
     JSON_BYTES,
     MODEL_BYTES,
+    TEXT,
     FrozenTag,
     IterationMember,
     ScoredRow,
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
     from ownvision.services.travel.arriving import Arrival
 
 _KINDS = ("Regular", "Advanced")
+# Of a tag, and of a whole iteration, in the wire's order.
+FIGURES = (
+    "precision",
+    "precisionStdDeviation",
+    "recall",
+    "recallStdDeviation",
+    "averagePrecision",
+)
 
 
 def take(arrival: "Arrival", number: int) -> None:
@@ -43,13 +52,15 @@ def take(arrival: "Arrival", number: int) -> None:
         raise tar.Damaged(f"Iteration {number} is out of its order.")
     arrival.count("iterations")
     trained = _check(arrival, told)
-    model = _usable(arrival, told, trained)
     iteration_id = new_id()
     prefix = ledger.iteration_prefix(arrival.claim.project_id, iteration_id)
-    outputs.write(arrival.components, arrival.claim, prefix, "iteration", MODEL, model)
+    origin = _origin(arrival, told)
+    if origin is None:
+        model = _usable(arrival, told, trained)
+        outputs.write(arrival.components, arrival.claim, prefix, "iteration", MODEL, model)
 
     def record(session: Session, project: Project) -> None:
-        session.add(_row(arrival, told, project, iteration_id))
+        session.add(_row(arrival, told, project, iteration_id, origin))
         session.flush()
         session.execute(
             insert(IterationTag),
@@ -66,7 +77,8 @@ def take(arrival: "Arrival", number: int) -> None:
                 for tag in told.tags
             ],
         )
-        ledger.make_live(session, [prefix])
+        if origin is None:
+            ledger.make_live(session, [prefix])
 
     arrival.written(record)
     arrival.numbers[number] = iteration_id
@@ -97,9 +109,35 @@ def _check(arrival: "Arrival", told: IterationMember) -> list[FrozenTag]:
     if any(tag.type not in tags.TYPES or len(tag.name) > limits.name_characters for tag in told.tags):
         raise tar.Damaged(f"{what} has a tag that can't be one here.")
     trained = sorted((tag for tag in told.tags if tag.position is not None), key=lambda tag: tag.position or 0)
-    if not trained or [tag.position for tag in trained] != list(range(len(trained))):
+    if (not trained and told.performance is None) or [tag.position for tag in trained] != list(range(len(trained))):
         raise tar.Damaged(f"{what} does not say which tags its model knows.")
     return trained
+
+
+def _origin(arrival: "Arrival", told: IterationMember) -> dict[str, Any] | None:
+    """What another service measured, with the ids that the tags have here; None: the iteration has its model.
+
+    Only what `IterationPerformance` has is taken: a sender's further words would be shown to callers.
+    """
+    if told.performance is None:
+        return None
+    known = {tag.id for tag in told.tags}
+    try:
+        rows = [
+            {"id": arrival.tags[row["id"]], "name": str(row["name"])[:TEXT], **_figures(row)}
+            for row in told.performance["perTagPerformance"]
+            if row["id"] in known
+        ]
+        return {"performance": {"perTagPerformance": rows, **_figures(told.performance)}}
+    except (KeyError, TypeError, ValueError):
+        raise tar.Damaged(f"The performance of iteration {told.number} is none.") from None
+
+
+def _figures(said: Mapping[str, Any]) -> dict[str, float | None]:
+    figures = {name: None if said.get(name) is None else float(said[name]) for name in FIGURES}
+    if any(value is not None and not 0 <= value <= 1 for value in figures.values()):
+        raise ValueError("not between 0 and 1")
+    return figures
 
 
 def _usable(arrival: "Arrival", told: IterationMember, trained: Sequence[FrozenTag]) -> bytes:
@@ -133,7 +171,9 @@ def _try(model: bytes, tag_count: int) -> None:
             raise ValueError(f"{name} is not what a model here says")
 
 
-def _row(arrival: "Arrival", told: IterationMember, project: Project, iteration_id: str) -> Iteration:
+def _row(
+    arrival: "Arrival", told: IterationMember, project: Project, iteration_id: str, origin: dict[str, Any] | None
+) -> Iteration:
     base = arrival.numbers.get(told.custom_base or 0)
     return Iteration(
         id=iteration_id,
@@ -153,6 +193,7 @@ def _row(arrival: "Arrival", told: IterationMember, project: Project, iteration_
         selected_tags=[arrival.tags[tag] for tag in told.selected_tags],
         custom_base_model=None if base is None else {"projectId": project.id, "iterationId": base},
         pipeline=told.pipeline,
+        origin=origin,
     )
 
 

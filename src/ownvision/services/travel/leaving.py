@@ -277,17 +277,20 @@ class _Leaving:
         return None if stays else self.export.revision + 1
 
     def _iteration(self, row: Iteration, numbers: dict[str, int]) -> Iterator[bytes]:
-        try:
-            model = self.components.blobs.read(ledger.iteration_prefix(row.project_id, row.id) + MODEL)
-        except _ABSENT:
-            return
+        model = None
+        if row.origin is None:
+            try:
+                model = self.components.blobs.read(ledger.iteration_prefix(row.project_id, row.id) + MODEL)
+            except _ABSENT:
+                return
         with self.components.database.read() as session:
             self._project(session)
             if session.get(Iteration, row.id) is None:
                 return
             told = _told(session, row, numbers)
         yield _json(f"iterations/{row.number}.json", told)
-        yield tar.member(f"iterations/{row.number}.onnx", model)
+        if model is not None:
+            yield tar.member(f"iterations/{row.number}.onnx", model)
         for number, page in enumerate(self._scores(row)):
             yield _json(f"iterations/{row.number}-{number:06}.json", page)
         self.sent.iterations += 1
@@ -356,6 +359,7 @@ def _told(session: Session, row: Iteration, numbers: dict[str, int]) -> Iteratio
         selected_tags=row.selected_tags,
         custom_base=numbers.get(base.get("iterationId", "")),
         pipeline=row.pipeline,
+        performance=None if row.origin is None else row.origin["performance"],
         tags=[
             FrozenTag(id=tag.tag_id, position=tag.position, name=tag.name, description=tag.description, type=tag.type)
             for tag in frozen
