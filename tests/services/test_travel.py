@@ -383,7 +383,7 @@ def test_what_is_erased_while_it_travels_is_missing_too(house: Components) -> No
     project = t.make_project(house, "Colours")
     made = t.upload(house, project, [t.coloured(0, seed) for seed in range(60)], [])
     export = export_of(house, project)
-    stream = leaving._Leaving(house, export).members()  # by members, where `stream` gathers many
+    stream = leaving.members(leaving.Departure(house, export))  # by members, where `stream` gathers many
     parts = [next(stream) for _ in range(4)]
     change(
         house,

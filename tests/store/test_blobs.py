@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,28 @@ def test_what_was_put_is_read_whole_and_in_ranges(blobs: BlobStore, size: int, d
     for start in edges:
         for end in edges:
             assert blobs.read_range(KEY, start, end) == data[start:end]
+
+
+@pytest.mark.parametrize("size", [0, 1, FRAME - 1, FRAME, FRAME + 1, 3 * FRAME + 17])
+@pytest.mark.parametrize("part", [1_000, FRAME, 2 * FRAME + 5])
+def test_what_came_in_parts_is_what_was_put_whole(blobs: BlobStore, size: int, part: int) -> None:
+    data = os.urandom(size)
+    blobs.put_parts(KEY, (data[start : start + part] for start in range(0, size, part)))
+    assert (blobs.read(KEY), blobs.size(KEY)) == (data, size)
+    with pytest.raises(BlobExists):
+        blobs.put_parts(KEY, [b"second"])
+    assert blobs.read(KEY) == data
+
+
+def test_nothing_is_left_of_an_object_whose_parts_stop_coming(blobs: BlobStore, store: Store) -> None:
+    def parts() -> Iterator[bytes]:
+        yield os.urandom(2 * FRAME)
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        blobs.put_parts(KEY, parts())
+    assert not blobs.exists(KEY)
+    assert [path for path in (store.folder / "objects").rglob("*") if path.is_file()] == []
 
 
 def test_a_taken_key_is_never_replaced(blobs: BlobStore) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 # What file systems without nameless files answer (network shares, some container mounts).
@@ -22,15 +23,20 @@ def write_new(path: str | Path, data: bytes, *, durable: bool) -> None:
         FileExistsError: The name is taken.
         OSError: The folder is gone, or the disk is full; nothing of the file is left.
     """
+    write_parts(path, (data,), durable=durable)
+
+
+def write_parts(path: str | Path, parts: Iterable[bytes], *, durable: bool) -> None:
+    """`write_new` of bytes that come in parts; only one of them is in memory. What `parts` raises undoes it all."""
     try:
         descriptor = os.open(os.path.dirname(path), os.O_TMPFILE | os.O_WRONLY, 0o600)
     except OSError as error:
         if error.errno not in _UNSUPPORTED or not os.path.isdir(os.path.dirname(path)):
             raise
-        _write_hidden(Path(path), data, durable=durable)
+        _write_hidden(Path(path), parts, durable=durable)
         return
     try:
-        _write_all(descriptor, data, durable=durable)
+        _write_all(descriptor, parts, durable=durable)
         # Naming a folder, which an absolute path makes meaningless, is what makes Python follow the link.
         os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
     finally:
@@ -51,12 +57,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write_hidden(path: Path, data: bytes, *, durable: bool) -> None:
+def _write_hidden(path: Path, parts: Iterable[bytes], *, durable: bool) -> None:
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            _write_all(descriptor, data, durable=durable)
+            _write_all(descriptor, parts, durable=durable)
         finally:
             os.close(descriptor)
         os.link(hidden, path)
@@ -65,9 +71,10 @@ def _write_hidden(path: Path, data: bytes, *, durable: bool) -> None:
             hidden.unlink()
 
 
-def _write_all(descriptor: int, data: bytes, *, durable: bool) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _write_all(descriptor: int, parts: Iterable[bytes], *, durable: bool) -> None:
+    for data in parts:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
     if durable:
         os.fsync(descriptor)

@@ -89,6 +89,11 @@ def export_prefix(project_id: str, export_id: str) -> str:
     return f"{project_id}/exports/{export_id}/"
 
 
+def takeout_prefix(owner_id: str, takeout_id: str) -> str:
+    """Where a takeout's archive lies; the owner is the project, or the account where it is of all of it."""
+    return f"{owner_id}/takeouts/{takeout_id}/"
+
+
 def reserve(database: Database, entries: Sequence[tuple[str, str, str, str]]) -> None:
     """Commit pending rows for (prefix, kind, account id, project id) before anything is written under them.
 
@@ -121,6 +126,11 @@ def _reserve_again(database: Database, values: Sequence[Mapping[str, Any]]) -> N
         raise OwnVisionError(
             "Conflict", "Another request is storing this, or it is still being removed; try again in a moment."
         ) from None
+
+
+def renew(session: Session, prefix: str) -> None:
+    """Lengthen the lease of a pending prefix, for bytes that take longer to write than a lease lasts."""
+    session.execute(update(Blob).where(Blob.prefix == prefix, Blob.state == PENDING).values(due=now() + LEASE))
 
 
 def make_live(session: Session, prefixes: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
@@ -43,6 +43,7 @@ from ownvision.services.travel.contents import (
     ImagesMember,
     Interval,
     ProjectMember,
+    RegionRow,
     TagsMember,
 )
 from ownvision.store import ledger
@@ -132,7 +133,8 @@ def run(components: Components, claim: rows.Claim) -> None:
         _empty(session, _project(session, claim))
     try:
         with closing(source.apart(components, claim.payload)) as chunks, ExitStack() as stack:
-            Arrival(components, claim, tar.Archive(chunks), stack).run()
+            archive, is_own = tar.Archive(chunks), source.is_own(claim.payload)
+            Arrival(components, claim, archive, stack, examine=_as_told if is_own else _verify).run()
     except tar.Damaged as error:
         raise _failure(str(error)) from None
     except IntegrityError:
@@ -188,6 +190,55 @@ def _empty(session: Session, project: Project) -> None:
     session.flush()
 
 
+def _as_told(row: ImageRow) -> Callable[[bytes], pixels.ImageInfo]:
+    """Our own store's pictures were decoded when they came, and are sealed: their hash says that they are those."""
+    return lambda _: pixels.ImageInfo(row.width, row.height, row.format)
+
+
+def _verify(_: ImageRow) -> Callable[[bytes], pixels.ImageInfo]:
+    return pixels.verify
+
+
+class Archive(Protocol):
+    """What is read member by member, in the one order of `contents`."""
+
+    def name(self) -> str:
+        """The name of the member that comes next. Raises `tar.Damaged`."""
+
+    def read(self, name: str, most: int) -> bytes:
+        """The bytes of the next member, which must be of that name and size. Raises `tar.Damaged`."""
+
+    def end(self) -> None:
+        """See that nothing follows. Raises `tar.Damaged`."""
+
+
+class Ids:
+    """What things are called here: anew, so that the same archive can come twice.
+
+    Args:
+        project_id: Whose they are.
+    """
+
+    def __init__(self, project_id: str) -> None:
+        self.project_id = project_id
+
+    def image(self, row: ImageRow) -> str:
+        """An image's id."""
+        return ledger.new_image_id(self.project_id)
+
+    def region(self, row: RegionRow) -> str:
+        """A box's id."""
+        return new_id()
+
+    def tag(self, id: str) -> str:
+        """A tag's id, by the one it had."""
+        return new_id()
+
+    def iteration(self, number: int) -> str:
+        """An iteration's id."""
+        return new_id()
+
+
 @dataclass
 class _Batch:
     """Images that are committed together; `ids` and `missing` are those they get here, or would have got."""
@@ -201,17 +252,28 @@ class _Batch:
 
 @dataclass
 class Arrival:
-    """One attempt."""
+    """One attempt.
+
+    Args:
+        components: Of this installation.
+        claim: The job.
+        archive: What it brings.
+        stack: Ends the threads.
+        examine: What sees whether the bytes of an image are a picture.
+        ids: What things are called here; None: anew.
+    """
 
     components: Components
     claim: rows.Claim
-    archive: tar.Archive
+    archive: Archive
     stack: ExitStack
+    examine: Callable[[ImageRow], Callable[[bytes], pixels.ImageInfo]]
+    ids: Ids | None = None
     tags: dict[str, str] = field(default_factory=dict)  # id there → id here
     living: set[str] = field(default_factory=set)  # ids there, of the workspace's tags
     # Of all images that arrived, ascending: `seq` there and the 16 bytes of the id here. 24 bytes an image.
     seqs: "array[int]" = field(default_factory=lambda: array("q"))
-    ids: bytearray = field(default_factory=bytearray)
+    places: bytearray = field(default_factory=bytearray)
     erased: set[int] = field(default_factory=set)  # `seq` there of images whose bytes did not come
     got: Counts = field(default_factory=lambda: Counts(images=0, tags=0, regions=0, iterations=0))
     numbers: dict[int, str] = field(default_factory=dict)  # iterations: number → id here
@@ -223,6 +285,7 @@ class Arrival:
 
     def run(self) -> None:
         threads = os.cpu_count() or 2
+        self.names = self.ids or Ids(self.claim.project_id)
         self.checkers = self.stack.enter_context(ThreadPoolExecutor(threads, "arriving"))
         self.reserver = self.stack.enter_context(ThreadPoolExecutor(1, "reserving"))
         self.finisher = self.stack.enter_context(ThreadPoolExecutor(1, "committing"))
@@ -243,10 +306,25 @@ class Arrival:
         while found := _ITERATION.fullmatch(self.archive.name()):
             learned.take(self, int(found[1]))
         told = self.member("counts.json", CountsMember, PROJECT_BYTES)
-        self.archive.end()
         if told.sent != self.got:
             raise tar.Damaged(f"It says that it holds {_shown(told.sent)}, but {_shown(self.got)} came.")
+        self.bring_more()
+        self.archive.end()
         self._succeed(told.missing)
+
+    def read_page(self, name: str) -> Sequence[ImageRow]:
+        """A page of images."""
+        return self.member(name, ImagesMember, JSON_BYTES).images
+
+    def columns(self, row: ImageRow) -> dict[str, Any]:
+        """What an image's row has beside what always travels."""
+        return {"uploaded_by": None}
+
+    def bring_more(self) -> None:
+        """What comes after the counts: nothing travels beyond them."""
+
+    def settle(self, session: Session, project: Project) -> None:
+        """The last of what came, in the transaction that makes the project a whole one: nothing."""
 
     def member(self, name: str, model: type[M], most: int) -> M:
         try:
@@ -282,7 +360,7 @@ class Arrival:
         """The id here of an image there; None of one that was erased before it came."""
         place = bisect_left(self.seqs, seq)
         if place < len(self.seqs) and self.seqs[place] == seq:
-            return str(UUID(bytes=bytes(self.ids[16 * place : 16 * place + 16])))
+            return str(UUID(bytes=bytes(self.places[16 * place : 16 * place + 16])))
         if seq in self.erased:
             return None
         raise tar.Damaged(f"It names an image {seq} that it does not hold.")
@@ -293,21 +371,21 @@ class Arrival:
         if len(set(there)) != len(there):
             raise tar.Damaged("It names a tag twice.")
         self.living = {row.id for row in member.tags}
-        self.tags = {id: new_id() for id in there}
+        self.tags = {id: self.names.tag(id) for id in there}
 
         def make(session: Session, project: Project) -> None:
             for row in member.tags:
                 view = tags.create(
                     session, project, row.name, row.description, row.type, self.components.settings.limits, self.tier
                 )
-                self.tags[row.id] = view.id
-                session.get_one(Tag, view.id).created = row.created
+                tag = session.get_one(Tag, view.id)
+                tag.id, tag.created = self.tags[row.id], row.created
+                session.flush()
 
         self.written(make)
 
     def _page(self, number: int) -> None:
-        page = self.member(f"images/{number:06}.json", ImagesMember, JSON_BYTES)
-        for part in _parts(page.images):
+        for part in _parts(self.read_page(f"images/{number:06}.json")):
             self.check_room()
             self._store(part)
             self.report()
@@ -315,7 +393,7 @@ class Arrival:
     def _store(self, part: Sequence[ImageRow]) -> None:
         """Read, check and write the pictures of one commit while the two before may still be under way."""
         project_id = self.claim.project_id
-        ids = [ledger.new_image_id(project_id) for _ in part]
+        ids = [self.names.image(row) for row in part]
         entries = [(ledger.image_prefix(project_id, id), "image", self.claim.account_id, project_id) for id in ids]
         reserved = self.reserver.submit(ledger.reserve, self.components.database, entries)
         batch = _Batch(reserved)
@@ -330,7 +408,7 @@ class Arrival:
                 continue
             data = self.archive.read(f"images/{row.seq}", self.components.settings.limits.training_image_bytes)
             self.seqs.append(row.seq)
-            self.ids += bytes.fromhex(id.replace("-", ""))
+            self.places += bytes.fromhex(id.replace("-", ""))
             self.count("images")
             self.count("regions", len(row.regions))
             batch.rows.append(row)
@@ -358,15 +436,9 @@ class Arrival:
     def _keep(self, pictures: Sequence[tuple[str, bytes, ImageRow]], reserved: "Future[None]") -> list[intake.Kept]:
         project_id = self.claim.project_id
         return [
-            intake.keep(self.components, project_id, id, data, examine=self._examine(row), reserved=reserved.result)
+            intake.keep(self.components, project_id, id, data, examine=self.examine(row), reserved=reserved.result)
             for id, data, row in pictures
         ]
-
-    def _examine(self, row: ImageRow) -> Callable[[bytes], pixels.ImageInfo]:
-        """Our own store's pictures were decoded when they came, and are sealed: their hash says that they are those."""
-        if not source.is_own(self.claim.payload):
-            return pixels.verify
-        return lambda _: pixels.ImageInfo(row.width, row.height, row.format)
 
     def _finished(self, but: int = 0) -> None:
         """Wait for all commits but so many."""
@@ -434,7 +506,7 @@ class Arrival:
                 "size": row.size,
                 "format": info.format,
                 "file_name": row.file_name,
-                "uploaded_by": None,
+                **self.columns(row),
                 "created": row.created,
                 "tagged": any(link.until is None for link in row.tags),
                 "since": row.since,
@@ -486,7 +558,7 @@ class Arrival:
             [
                 {
                     **vars(_inside(Box(self.tags[box.tag], *box.box))),
-                    "id": new_id(),
+                    "id": self.names.region(box),
                     "project_id": project_id,
                     "image_seq": seq,
                     "created": box.created,
@@ -517,6 +589,7 @@ class Arrival:
             project.revision = self.last
             project.iterations_made = max(self.numbers, default=0)
             project.status, project.last_modified = projects.SUCCEEDED, now()
+            self.settle(session, project)
             ensure_embedding(session, project)
             result = {"arrived": self.got.model_dump(), "missing": missing.model_dump()}
             session.get_one(Job, self.claim.job_id).payload = result

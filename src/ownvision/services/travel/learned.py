@@ -25,20 +25,13 @@ from ownvision.services.travel.contents import (
 )
 from ownvision.store import ledger
 from ownvision.store.tables import Iteration, IterationTag, Lineage, Project, ScoredImage
-from ownvision.store.tables.base import new_id
 
 if TYPE_CHECKING:
     from ownvision.services.travel.arriving import Arrival
 
 _KINDS = ("Regular", "Advanced")
 # Of a tag, and of a whole iteration, in the wire's order.
-FIGURES = (
-    "precision",
-    "precisionStdDeviation",
-    "recall",
-    "recallStdDeviation",
-    "averagePrecision",
-)
+FIGURES = ("precision", "precisionStdDeviation", "recall", "recallStdDeviation", "averagePrecision")
 
 
 def take(arrival: "Arrival", number: int) -> None:
@@ -52,33 +45,32 @@ def take(arrival: "Arrival", number: int) -> None:
         raise tar.Damaged(f"Iteration {number} is out of its order.")
     arrival.count("iterations")
     trained = _check(arrival, told)
-    iteration_id = new_id()
+    iteration_id = arrival.names.iteration(number)
     prefix = ledger.iteration_prefix(arrival.claim.project_id, iteration_id)
-    origin = _origin(arrival, told)
-    if origin is None:
+    written = []
+    if told.performance is None:
         model = _usable(arrival, told, trained)
         outputs.write(arrival.components, arrival.claim, prefix, "iteration", MODEL, model)
+        written = [prefix]
 
     def record(session: Session, project: Project) -> None:
-        session.add(_row(arrival, told, project, iteration_id, origin))
+        session.add(_row(arrival, told, project, iteration_id))
         session.flush()
-        session.execute(
-            insert(IterationTag),
-            [
-                {
-                    "iteration_id": iteration_id,
-                    "tag_id": arrival.tags[tag.id],
-                    "position": tag.position,
-                    "name": tag.name,
-                    "description": tag.description,
-                    "type": tag.type,
-                    "image_count": 0,  # counted at the end
-                }
-                for tag in told.tags
-            ],
-        )
-        if origin is None:
-            ledger.make_live(session, [prefix])
+        frozen = [
+            {
+                "iteration_id": iteration_id,
+                "tag_id": arrival.tags[tag.id],
+                "position": tag.position,
+                "name": tag.name,
+                "description": tag.description,
+                "type": tag.type,
+                "image_count": 0,  # counted at the end
+            }
+            for tag in told.tags
+        ]
+        if frozen:
+            session.execute(insert(IterationTag), frozen)
+        ledger.make_live(session, written)
 
     arrival.written(record)
     arrival.numbers[number] = iteration_id
@@ -89,7 +81,7 @@ def take(arrival: "Arrival", number: int) -> None:
 
 
 def _check(arrival: "Arrival", told: IterationMember) -> list[FrozenTag]:
-    """The tags that the iteration learned, in the order of its model's output."""
+    """The tags that the iteration learned, in the order of its model's output (or of its scores)."""
     limits, quota = arrival.components.settings.limits, arrival.tier.iterations_per_project
     what = f"Iteration {told.number}"
     if quota is not None and len(arrival.numbers) >= quota:
@@ -171,9 +163,7 @@ def _try(model: bytes, tag_count: int) -> None:
             raise ValueError(f"{name} is not what a model here says")
 
 
-def _row(
-    arrival: "Arrival", told: IterationMember, project: Project, iteration_id: str, origin: dict[str, Any] | None
-) -> Iteration:
+def _row(arrival: "Arrival", told: IterationMember, project: Project, iteration_id: str) -> Iteration:
     base = arrival.numbers.get(told.custom_base or 0)
     return Iteration(
         id=iteration_id,
@@ -193,7 +183,7 @@ def _row(
         selected_tags=[arrival.tags[tag] for tag in told.selected_tags],
         custom_base_model=None if base is None else {"projectId": project.id, "iterationId": base},
         pipeline=told.pipeline,
-        origin=origin,
+        origin=_origin(arrival, told),
     )
 
 

@@ -6,7 +6,7 @@ What was made after that revision is left out; what was erased since is missing,
 import base64
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,7 @@ from ownvision.store.tables import (
 from ownvision.store.tables.base import Base
 
 _CHUNK = 256 * 1024  # small members leave together
-_ABSENT = (BlobMissing, BlobDamaged, KeyMissing)
+ABSENT = (BlobMissing, BlobDamaged, KeyMissing)
 _ROOM = JSON_BYTES // 4
 
 
@@ -73,7 +73,7 @@ def stream(components: Components, export: ProjectExport) -> Iterator[bytes]:
         Withdrawn: It can't be finished; what was read so far lacks its end.
     """
     waiting = bytearray()
-    for part in _Leaving(components, export).members():
+    for part in members(Departure(components, export)):
         waiting += part
         if len(waiting) >= _CHUNK:
             yield bytes(waiting)
@@ -86,33 +86,112 @@ def _columns(table: type[Base]) -> Select[Any]:
     return select(*table.__table__.columns)
 
 
+def members(leaving: "Departure") -> Iterator[bytes]:
+    """The archive's members, without its end.
+
+    Raises:
+        Withdrawn: As `stream`.
+    """
+    with leaving.components.database.read() as session:
+        leaving.begin(session)
+    yield _json("project.json", leaving.head)
+    yield _json("tags.json", leaving.tags)
+    number = 0
+    for images, rows in leaving.pages():
+        for start, end in parts(rows):
+            yield _json(f"images/{number:06}.json", ImagesMember.model_construct(images=list(rows[start:end])))
+            number += 1
+            for image, row in zip(images[start:end], rows[start:end], strict=True):
+                yield _picture(leaving, image, row)
+    for iteration in leaving.learned:
+        yield from _iteration(leaving, iteration)
+    yield _json("counts.json", CountsMember(sent=leaving.sent, missing=missing(leaving.head.counts, leaving.sent)))
+
+
+def _picture(leaving: "Departure", image: Row[Any], row: ImageRow) -> bytes:
+    try:
+        data = leaving.components.blobs.read(ledger.image_prefix(image.project_id, image.id) + "original")
+    except ABSENT:
+        return tar.member(f"images/{image.seq}.missing", b"")
+    leaving.sent.images += 1
+    leaving.sent.regions += len(row.regions)
+    return tar.member(f"images/{image.seq}", data)
+
+
+def _iteration(leaving: "Departure", row: Iteration) -> Iterator[bytes]:
+    model = None
+    if row.origin is None:
+        try:
+            model = leaving.components.blobs.read(ledger.iteration_prefix(row.project_id, row.id) + MODEL)
+        except ABSENT:
+            return
+    with leaving.components.database.read() as session:
+        told = leaving.told(session, row)
+    if told is None:
+        return
+    yield _json(f"iterations/{row.number}.json", told)
+    if model is not None:
+        yield tar.member(f"iterations/{row.number}.onnx", model)
+    for number, page in enumerate(leaving.scores(row)):
+        yield _json(f"iterations/{row.number}-{number:06}.json", page)
+    leaving.sent.iterations += 1
+
+
+def missing(promised: Counts, sent: Counts) -> Counts:
+    """What of a promise did not come."""
+    came = sent.model_dump()
+    return Counts(**{name: max(0, count - came[name]) for name, count in promised.model_dump().items()})
+
+
+def revoked(session: Session, export: ProjectExport) -> bool:
+    """Whether a token is gone; asked for every page: an archive ends where its token is revoked."""
+    return session.get(ProjectExport, export.id) is None
+
+
+def _image(_: Row[Any], **values: Any) -> ImageRow:
+    return ImageRow.model_construct(**values)
+
+
+def _region(_: Row[Any], **values: Any) -> RegionRow:
+    return RegionRow.model_construct(**values)
+
+
 @dataclass
-class _Leaving:
+class Departure:
+    """A project at one revision, as it travels; every method opens and ends its own transactions.
+
+    Args:
+        components: Of this installation.
+        export: The revision, its moment and what was there then; it need not be stored, if `withdrawn` does not ask.
+        withdrawn: Whether to stop.
+        image, region: Make a row that travels, of a stored one and the values that always travel.
+    """
+
     components: Components
     export: ProjectExport
-    tags: set[str] = field(default_factory=set)  # of the workspace, as they were told
-    revisions: list[int] = field(default_factory=list)  # that travel, ascending
+    withdrawn: Callable[[Session, ProjectExport], bool] = revoked
+    image: Callable[..., ImageRow] = _image
+    region: Callable[..., RegionRow] = _region
     sent: Counts = field(default_factory=lambda: Counts(images=0, tags=0, regions=0, iterations=0))
 
-    def members(self) -> Iterator[bytes]:
-        with self.components.database.read() as session:
-            project = self._project(session)
-            learned = self._iterations(session)
-            self.revisions = sorted({self.export.revision, *(row.revision for row in learned)})
-            head, tags = self._head(project), self._tags(session, learned)
-        detection = projects.is_detection(project)
-        yield _json("project.json", head)
-        yield _json("tags.json", tags)
-        yield from self._images(detection)
-        numbers = {row.id: row.number for row in learned}
-        for row in learned:
-            yield from self._iteration(row, numbers)
-        yield _json("counts.json", CountsMember(sent=self.sent, missing=self._missing()))
+    def begin(self, session: Session) -> Project:
+        """What is read first, in one transaction: project, tags and iterations.
+
+        Raises:
+            Withdrawn: It is no longer to travel, or no longer there.
+        """
+        project = self._project(session)
+        self.learned = self._iterations(session)
+        self.numbers = {row.id: row.number for row in self.learned}
+        self.revisions = sorted({self.export.revision, *(row.revision for row in self.learned)})
+        self.detection = projects.is_detection(project)
+        self.head, self.tags = self._head(project), self._tags(session, self.learned)
+        self.living = {row.id for row in self.tags.tags}
+        return project
 
     def _project(self, session: Session) -> Project:
-        """Asked for every page: an archive ends where its token is revoked."""
         project = session.get(Project, self.export.project_id)
-        if project is None or session.get(ProjectExport, self.export.id) is None:
+        if project is None or self.withdrawn(session, self.export):
             raise Withdrawn
         return project
 
@@ -147,10 +226,6 @@ class _Leaving:
             images=row.image_count, tags=row.tag_count, regions=row.region_count, iterations=row.iteration_count
         )
 
-    def _missing(self) -> Counts:
-        promised, sent = self._promised().model_dump(), self.sent.model_dump()
-        return Counts(**{name: max(0, promised[name] - sent[name]) for name in promised})
-
     def _tags(self, session: Session, learned: Sequence[Iteration]) -> TagsMember:
         mine = session.scalars(
             select(Tag)
@@ -161,7 +236,6 @@ class _Leaving:
             TagRow(id=tag.id, name=tag.name, description=tag.description, type=tag.type, created=tag.created)
             for tag in mine
         ]
-        self.tags = {row.id for row in rows}
         self.sent.tags = len(rows)
         frozen = session.scalars(
             select(IterationTag.tag_id)
@@ -169,10 +243,11 @@ class _Leaving:
             .where(Iteration.project_id == self.export.project_id, Iteration.created <= self.export.created)
             .distinct()
         )
-        return TagsMember(tags=rows, former=sorted(set(frozen) - self.tags) if learned else [])
+        return TagsMember(tags=rows, former=sorted(set(frozen) - {row.id for row in rows}) if learned else [])
 
-    def _images(self, detection: bool) -> Iterator[bytes]:
-        after, number = -1, 0
+    def pages(self) -> Iterator[tuple[Sequence[Row[Any]], Sequence[ImageRow]]]:
+        """Images by `seq`, up to `PAGE` at once: as they are stored, and as they travel."""
+        after = -1
         while True:
             with self.components.database.read() as session:
                 self._project(session)
@@ -189,26 +264,13 @@ class _Leaving:
                     )
                 )
                 page = [image for image in found if self._covered(image)]
-                rows = self._rows(session, page, detection)
+                rows = self._rows(session, page)
             if not found:
                 return
             after = found[-1].seq
-            for start, end in _parts(rows):
-                yield _json(f"images/{number:06}.json", ImagesMember.model_construct(images=list(rows[start:end])))
-                number += 1
-                for image, row in zip(page[start:end], rows[start:end], strict=True):
-                    yield self._picture(image, row)
+            yield page, rows
 
-    def _picture(self, image: Row[Any], row: ImageRow) -> bytes:
-        try:
-            data = self.components.blobs.read(ledger.image_prefix(image.project_id, image.id) + "original")
-        except _ABSENT:
-            return tar.member(f"images/{image.seq}.missing", b"")
-        self.sent.images += 1
-        self.sent.regions += len(row.regions)
-        return tar.member(f"images/{image.seq}", data)
-
-    def _rows(self, session: Session, images: Sequence[Row[Any]], detection: bool) -> list[ImageRow]:
+    def _rows(self, session: Session, images: Sequence[Row[Any]]) -> list[ImageRow]:
         seqs = [image.seq for image in images]
         metadata: dict[int, dict[str, str]] = defaultdict(dict)
         for pair in session.execute(
@@ -219,19 +281,20 @@ class _Leaving:
         for box in session.execute(_columns(Region).where(Region.image_seq.in_(seqs)).order_by(Region.seq)):
             if self._covered(box):
                 boxes[box.image_seq].append(
-                    RegionRow.model_construct(
+                    self.region(
+                        box,
                         tag=box.tag_id,
                         box=(box.left, box.top, box.width, box.height),
                         created=box.created,
                         since=box.since,
-                        until=self._until(box.until, box.tag_id in self.tags),
+                        until=self._until(box.until, box.tag_id in self.living),
                     )
                 )
         links: dict[int, list[LinkRow]] = defaultdict(list)
         for link in session.execute(_columns(ImageTag).where(ImageTag.image_seq.in_(seqs)).order_by(ImageTag.id)):
             if self._covered(link):
                 # A box that was erased since takes its tag along, as it does in the workspace.
-                boxed = not detection or any(
+                boxed = not self.detection or any(
                     box.tag == link.tag_id and box.until is None for box in boxes[link.image_seq]
                 )
                 links[link.image_seq].append(
@@ -239,11 +302,12 @@ class _Leaving:
                         tag=link.tag_id,
                         created=link.created,
                         since=link.since,
-                        until=self._until(link.until, link.tag_id in self.tags and boxed),
+                        until=self._until(link.until, link.tag_id in self.living and boxed),
                     )
                 )
         return [
-            ImageRow.model_construct(
+            self.image(
+                image,
                 seq=image.seq,
                 sha256=image.sha256,
                 size=image.size,
@@ -276,32 +340,23 @@ class _Leaving:
             return until
         return None if stays else self.export.revision + 1
 
-    def _iteration(self, row: Iteration, numbers: dict[str, int]) -> Iterator[bytes]:
-        model = None
-        if row.origin is None:
-            try:
-                model = self.components.blobs.read(ledger.iteration_prefix(row.project_id, row.id) + MODEL)
-            except _ABSENT:
-                return
-        with self.components.database.read() as session:
-            self._project(session)
-            if session.get(Iteration, row.id) is None:
-                return
-            told = _told(session, row, numbers)
-        yield _json(f"iterations/{row.number}.json", told)
-        if model is not None:
-            yield tar.member(f"iterations/{row.number}.onnx", model)
-        for number, page in enumerate(self._scores(row)):
-            yield _json(f"iterations/{row.number}-{number:06}.json", page)
-        self.sent.iterations += 1
+    def told(self, session: Session, row: Iteration) -> IterationMember | None:
+        """An iteration as it travels; None: it was deleted meanwhile."""
+        self._project(session)
+        return None if session.get(Iteration, row.id) is None else _told(session, row, self.numbers)
 
-    def _scores(self, row: Iteration) -> Iterator[ScoresMember]:
+    def scores(self, row: Iteration) -> Iterator[ScoresMember]:
+        """Pages of an iteration's scores, then of its lineage.
+
+        Raises:
+            Withdrawn: Also where the iteration was deleted: half of its scores are out.
+        """
         last, erased = -1, ""
         while True:
             with self.components.database.read() as session:
                 self._project(session)
                 if session.get(Iteration, row.id) is None:
-                    raise Withdrawn  # half of its scores are out
+                    raise Withdrawn
                 found = session.execute(
                     select(ScoredImage, Image.seq)
                     .outerjoin(Image, Image.id == ScoredImage.image_id)
@@ -359,15 +414,15 @@ def _told(session: Session, row: Iteration, numbers: dict[str, int]) -> Iteratio
         selected_tags=row.selected_tags,
         custom_base=numbers.get(base.get("iterationId", "")),
         pipeline=row.pipeline,
-        performance=None if row.origin is None else row.origin["performance"],
         tags=[
             FrozenTag(id=tag.tag_id, position=tag.position, name=tag.name, description=tag.description, type=tag.type)
             for tag in frozen
         ],
+        performance=None if row.origin is None else row.origin["performance"],
     )
 
 
-def _parts(rows: Sequence[ImageRow]) -> Iterator[tuple[int, int]]:
+def parts(rows: Sequence[ImageRow]) -> Iterator[tuple[int, int]]:
     """Where a page is cut, so that a member keeps its size however many boxes the images have."""
     start, size = 0, 0
     for place, row in enumerate(rows):

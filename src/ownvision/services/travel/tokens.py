@@ -21,13 +21,21 @@ def make(session: Session, project: Project, days: int) -> ProjectExport:
     Raises:
         OwnVisionError: BadRequestExportWhileTraining.
     """
-    made = iterations.all(session, project)
-    if any(iteration.status == "Training" for iteration in made):
+    if any(iteration.status == "Training" for iteration in iterations.all(session, project)):
         raise OwnVisionError(
             "BadRequestExportWhileTraining", "The project is being trained; wait until that ends, or cancel it."
         )
+    export = snapshot(session, project, days)
+    session.add(export)
+    session.flush()
+    return export
+
+
+def snapshot(session: Session, project: Project, days: int) -> ProjectExport:
+    """A project as it is now, not stored: its revision, and how much of it travels."""
+    made = iterations.all(session, project)
     moment = now()
-    export = ProjectExport(
+    return ProjectExport(
         id=new_id(),
         project_id=project.id,
         revision=project.revision,
@@ -38,9 +46,6 @@ def make(session: Session, project: Project, days: int) -> ProjectExport:
         created=moment,
         expires=(moment + timedelta(days=days)).replace(microsecond=0),
     )
-    session.add(export)
-    session.flush()
-    return export
 
 
 def estimate(export: ProjectExport) -> int:

@@ -1,6 +1,6 @@
 """Bytes: a small protocol, one implementation per place. Keys are opaque paths made by `store.ledger`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 
@@ -21,6 +21,15 @@ class BlobStore(Protocol):
 
     def put_new(self, key: str, data: bytes, *, durable: bool = True) -> None:
         """Write an object; with `durable=False` it survives a power cut only after `sync`.
+
+        Raises:
+            BlobExists: The key is taken.
+        """
+
+    def put_parts(self, key: str, parts: Iterable[bytes]) -> None:
+        """Write an object that comes in parts, durably; only a part is in memory.
+
+        Whatever `parts` raises is raised on, and nothing is left of the object.
 
         Raises:
             BlobExists: The key is taken.

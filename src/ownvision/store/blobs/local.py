@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ownvision.store.blobs import BlobExists, BlobMissing
-from ownvision.store.files import sync_folder, write_new
+from ownvision.store.files import sync_folder, write_new, write_parts
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _TRIES = 20
@@ -46,6 +46,19 @@ class LocalBlobs:
             raise OSError(f"the folder of {key} is removed again and again")
         if durable:
             self._sync_folders(Path(folder))
+
+    def put_parts(self, key: str, parts: Iterable[bytes]) -> None:
+        """See `BlobStore.put_parts`."""
+        path = self._name(key)
+        if os.path.lexists(path):
+            raise BlobExists(key)  # before much is written in vain
+        folder = os.path.dirname(path)
+        _make_folder(folder)
+        try:
+            write_parts(path, parts, durable=True)
+        except FileExistsError:
+            raise BlobExists(key) from None
+        self._sync_folders(Path(folder))
 
     def read(self, key: str) -> bytes:
         """See `BlobStore.read`."""

@@ -9,7 +9,7 @@ dropped or added. The scheme is that of STREAM (Hoang, Reyhanitabar, Rogaway, Vi
 import hmac
 import secrets
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -47,6 +47,26 @@ class SealedBlobs:
             frame = view[number * FRAME : (number + 1) * FRAME]
             parts.append(cipher.encrypt(_nonce(number), frame, _context(key, number, number == count - 1)))
         self.store.put_new(key, b"".join(parts), durable=durable)
+
+    def put_parts(self, key: str, parts: Iterable[bytes]) -> None:
+        """See `BlobStore.put_parts`; they are sealed frame by frame as they come."""
+        salt = secrets.token_bytes(_SALT)
+        cipher = self._cipher(key, salt)
+
+        def sealed() -> Iterator[bytes]:
+            yield _MAGIC + salt
+            waiting, number = bytearray(), 0
+            for part in parts:
+                waiting += part
+                # A frame leaves once it is known not to be the last.
+                while len(waiting) > FRAME:
+                    frame = bytes(memoryview(waiting)[:FRAME])
+                    del waiting[:FRAME]
+                    yield cipher.encrypt(_nonce(number), frame, _context(key, number, False))
+                    number += 1
+            yield cipher.encrypt(_nonce(number), bytes(waiting), _context(key, number, True))
+
+        self.store.put_parts(key, sealed())
 
     def read(self, key: str) -> bytes:
         """See `BlobStore.read`.
