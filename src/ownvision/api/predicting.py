@@ -94,7 +94,11 @@ def quick_test(call: Call, project_id: str, iteration_id: str | None, data: byte
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
         if iteration_id is None:
-            trained = [row for row in iterations.all(session, project) if row.status == iterations.COMPLETED and row.origin is None]
+            trained = [
+                row
+                for row in iterations.all(session, project)
+                if row.status == iterations.COMPLETED and row.origin is None
+            ]
             iteration = min(trained, key=lambda row: not row.is_default, default=None)
             if iteration is None:
                 raise OwnVisionError("NotFoundProjectDefaultIteration", "The project has no trained iteration yet.")

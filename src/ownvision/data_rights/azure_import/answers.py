@@ -22,7 +22,9 @@ def _moment(text: Any) -> datetime:
     return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
 
 
-Guid = Annotated[str, BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value), Field(pattern=_GUID)]
+Guid = Annotated[
+    str, BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value), Field(pattern=_GUID)
+]
 Text = Annotated[str, Field(max_length=16_384)]
 Address = Annotated[str, Field(max_length=8_192)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]

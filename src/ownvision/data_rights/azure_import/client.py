@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -197,9 +197,7 @@ class Resource:
 
     # --- one call
 
-    def _call(
-        self, target: str, body: bytes | None, most: int = JSON_BYTES, gone: type[Exception] = NotThere
-    ) -> bytes:
+    def _call(self, target: str, body: bytes | None, most: int = JSON_BYTES, gone: type[Exception] = NotThere) -> bytes:
         def once() -> bytes | _Again:
             self._pace.wait()
             headers = {"Training-Key": self._key}
@@ -255,7 +253,10 @@ class Resource:
                 data = b"".join(self._body(response, most))
             except _FAILURES as error:
                 return _Again(f"It breaks off ({_kind(error)}).", broken=True)
-            if named.get("content-md5") and base64.b64encode(hashlib.md5(data).digest()).decode() != named["content-md5"]:
+            if (
+                named.get("content-md5")
+                and base64.b64encode(hashlib.md5(data).digest()).decode() != named["content-md5"]
+            ):
                 return _Again("Its bytes are not those that its own hash (Content-MD5) says.", broken=True)
             return data
 
@@ -324,18 +325,17 @@ class Resource:
 
     def _body(self, response: httpcore.Response, most: int, cut: bool = False) -> Iterator[bytes]:
         begun, got = time.monotonic(), 0
-        with closing(response.iter_stream()) as parts:  # type: ignore[arg-type]
-            for part in parts:
-                got += len(part)
-                taken = time.monotonic() - begun
-                if taken > self.patience.step and got < self.patience.slowest * taken:
-                    raise httpcore.ReadTimeout("too slow")
-                if got > most:
-                    if cut:
-                        yield part[: most - (got - len(part))]
-                        return
-                    raise Unusable(f"It is larger than {most:,} bytes.")
-                yield part
+        for part in response.iter_stream():
+            got += len(part)
+            taken = time.monotonic() - begun
+            if taken > self.patience.step and got < self.patience.slowest * taken:
+                raise httpcore.ReadTimeout("too slow")
+            if got > most:
+                if cut:
+                    yield part[: most - (got - len(part))]
+                    return
+                raise Unusable(f"It is larger than {most:,} bytes.")
+            yield part
 
     @property
     def _name(self) -> str:
@@ -419,7 +419,9 @@ def _checked(endpoint: str) -> tuple[str, bool, list[outbound.Network]]:
         if any(address in network for address in addresses for network in group if address.version == network.version)
         for network in group
     ]
-    inside = all(any(address in network for network in allowed if address.version == network.version) for address in addresses)
+    inside = all(
+        any(address in network for network in allowed if address.version == network.version) for address in addresses
+    )
     if parts.scheme == "http" and not inside:
         raise Unanswered("The endpoint must be an https address: over http anybody on the way could read the key.")
     at = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
@@ -443,7 +445,9 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     """Seconds; one where nothing, or nothing sensible, is said."""
     said = headers.get("retry-after", "").strip()
     try:
-        seconds = float(said) if said[:1].isdigit() else (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+        seconds = (
+            float(said) if said[:1].isdigit() else (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+        )
     except (ValueError, TypeError):
         seconds = 1.0
     return min(max(seconds, 0.2), 3_600.0)

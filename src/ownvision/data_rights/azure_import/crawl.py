@@ -1,6 +1,6 @@
 """Fetching a project: settings, iterations, tags, images, scores, predictions, then the bytes of them all.
 
-Listings are read a page of 256 at a time, oldest first, iterations before the workspace: so what is in several is seen in
+Listings are read a page of 256 at a time, oldest first, iterations before the workspace: what is in several is seen in
 the order in which it became. Each page is kept with how far the listing is, so that a copy that was broken off goes on
 there; pictures that are there are not fetched again.
 """
@@ -246,9 +246,7 @@ def _lists_all(copy: Copy, path: str) -> bool:
     return bool(known == "yes")
 
 
-def _keep_image(
-    work: Work, project: str, iteration: str, revision: int, image: answers.Image, shape: Shape
-) -> bool:
+def _keep_image(work: Work, project: str, iteration: str, revision: int, image: answers.Image, shape: Shape) -> bool:
     """Keep an image as this listing shows it; False when the listing showed it before."""
     live = not iteration
     row = work.one("SELECT row FROM images WHERE project = ? AND id = ?", project, image.id)
@@ -422,7 +420,7 @@ def _pictures(copy: Copy, project: str) -> None:
 
 def _addresses(copy: Copy, project: str, of: Mapping[str, str]) -> dict[str, str]:
     """New addresses of images, each of the workspace ("") or of an iteration; of those that are still there."""
-    found = {}
+    found: dict[str, str] = {}
     for iteration in sorted(set(of.values())):
         ids = [id for id, one in of.items() if one == iteration]
         for start in range(0, len(ids), IDS):

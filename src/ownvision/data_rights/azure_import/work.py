@@ -1,7 +1,7 @@
 """The work folder of a copy: what was fetched so far, so that a copy that was broken off goes on where it was.
 
 Answers lie in a small database, pictures and archives as files beside it, each with its hash. Only the owner can read
-the folder; it is removed when the copy is done, since nothing in it is encrypted. Memory does not grow with the project:
+the folder; it is removed when the copy is done, since nothing in it is encrypted. Memory does not grow with a project:
 what is known of 100,000 images is on the disk.
 """
 

@@ -2,8 +2,8 @@
 
 In this order: ``project.json``, ``tags.json``; for each page of images ``images/N.json`` and each picture of it as
 ``images/SEQ``, or an empty ``images/SEQ.missing`` where it was erased meanwhile; for each iteration
-``iterations/NUMBER.json``, ``iterations/NUMBER.onnx`` where it has a model, and ``iterations/NUMBER-N.json`` with its scores; last
-``counts.json``.
+``iterations/NUMBER.json``, ``iterations/NUMBER.onnx`` where it has a model, and ``iterations/NUMBER-N.json`` with its
+scores; last ``counts.json``.
 """
 
 from datetime import datetime
