@@ -97,15 +97,34 @@ def images(
         OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained.
     """
     iteration = iterations.trained(session, project, iteration_id)
-    tags = iterations.learned_tags(session, iteration_id)
     order = Image.seq.desc() if newest else Image.seq.asc()
     found = session.execute(_scored(iteration, tag_ids).order_by(order).offset(skip).limit(take)).all()
+    return _predicted_images(session, project, iteration, found)
+
+
+def following(
+    session: Session, project: Project, iteration_id: str, seq: int, take: int
+) -> list[tuple[ImageView, list[dict[str, Any]]]]:
+    """`images` by their `seq`, those beyond one: the cost of a page does not grow with its number.
+
+    Raises:
+        OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained.
+    """
+    iteration = iterations.trained(session, project, iteration_id)
+    found = session.execute(_scored(iteration, ()).where(Image.seq > seq).order_by(Image.seq).limit(take)).all()
+    return _predicted_images(session, project, iteration, found)
+
+
+def _predicted_images(
+    session: Session, project: Project, iteration: Iteration, found: Sequence[Any]
+) -> list[tuple[ImageView, list[dict[str, Any]]]]:
+    tags = iterations.learned_tags(session, iteration.id)
     shown = image_service.views(
         session,
         project,
         [row.Image for row in found],
         iteration.revision,
-        tag_service.names(session, project, iteration_id),
+        tag_service.names(session, project, iteration.id),
     )
     classifies = DOMAINS[iteration.domain_id].type == CLASSIFICATION
     return [

@@ -27,9 +27,9 @@ class Picture:
     """One picture with what it carries.
 
     Attributes:
-        path: Where its bytes are: in a takeout ``images/<name>`` below the project's folder, else in the data set. Writers
-            count on names without their suffix being unique in a project, upper and lower case alike: VOC and YOLO
-            call an annotation like its picture but for the suffix.
+        path: Where its bytes are: in a takeout ``images/<name>`` below the project's folder, else in the data set.
+            Writers count on names without their suffix being unique in a project, upper and lower case alike: VOC and
+            YOLO call an annotation like its picture but for the suffix.
         width: Of the upright picture in pixels; 0 where a data set does not tell.
         height: Likewise.
         tags: Names of its tags; in detection those of its boxes.

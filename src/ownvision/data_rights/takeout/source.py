@@ -11,7 +11,7 @@ method is called. Nothing may be held open (transaction, connection) between two
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ownvision.data_rights.takeout.contents import (
     ExportRow,
@@ -38,8 +38,7 @@ class Picture:
 
     Attributes:
         shape: The API's Image. Addresses (keys that end in ``Uri``) may be there or not: the writer takes them out.
-        row: The same for a restore. `sha256`, `size` and `path` are the writer's to fill in; `seq` says the order in
-            which they came; ascending within each of the two groups of `ProjectSource.images`.
+        row: The same for a restore. `sha256`, `size` and `path` are the writer's to fill in; `seq` is ascending.
         read: Its bytes; called once, maybe from another thread. Raises `Missing`.
         in_workspace: False for one that only iterations still have.
     """
@@ -108,10 +107,12 @@ class ProjectSource(Protocol):
 
     Attributes:
         shape: The API's Project.
+        detection: Whether tags belong to boxes.
         head: What the project is, for a restore; `head.counts` are what is promised: no more than that may come.
     """
 
     shape: Shape
+    detection: bool
     head: ProjectMember
 
     def tags(self) -> Sequence[Shape]:
@@ -121,7 +122,7 @@ class ProjectSource(Protocol):
         """The same for a restore, and the ids of tags that only iterations have."""
 
     def images(self) -> Iterator[Picture]:
-        """All images, the workspace's first, then those that only iterations have; each group oldest first."""
+        """All images of the workspace, and those that only iterations still have, by `row.seq`."""
 
     def iterations(self) -> Iterator[Learned]:
         """All iterations by number."""
@@ -146,7 +147,7 @@ class Source(Protocol):
         total: About how many images and predictions there are, for the progress.
     """
 
-    scope: str
+    scope: Literal["account", "project"]
     origin: str
     made: datetime
     total: int
