@@ -1,7 +1,7 @@
 """A copied resource as what a takeout is written from; it reads the work folder and asks nobody.
 
 What differs between two iterations becomes intervals of revisions: the first trained iteration saw revision 1, the next
-one 2, and the workspace is the last. What a project here can't hold (the same picture twice in a workspace, a box outside
+one 2, and the workspace is the last. What a project here can't hold (a picture twice in the workspace, a box outside
 its picture, a tag without a box in a detection project) is left out and noted.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,7 @@ _KEPT = timedelta(days=30)  # the original deletes predictions then
 _BATCH = 256
 _CHUNK = 2**20
 _NOWHERE = "0" * 64
+_ABSENT = Fetched("", 0, 0, 0, "", "It was not fetched.")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class AzureSource:
         self._work = work
         self.origin, self.made = origin, made
         ids = [str(row[0]) for row in work.rows("SELECT id FROM projects ORDER BY place")]
-        self.scope = "project" if len(ids) == 1 else "account"
+        self.scope: Literal["account", "project"] = "project" if len(ids) == 1 else "account"
         self.total = int(work.one("SELECT COUNT(*) FROM pictures"))
         self._projects = [AzureProject(work, id) for id in ids]
 
@@ -122,10 +123,12 @@ class AzureProject:
     def __init__(self, work: Work, id: str) -> None:
         self._work, self._id = work, id
         self.shape: Shape = json.loads(work.one("SELECT shape FROM projects WHERE id = ?", id))
+        # Addresses of storage hold signatures that open it.
+        self.shape["settings"] = {name: one for name, one in self.shape["settings"].items() if not name.endswith("Uri")}
         self._told = answers.one(answers.Project, self.shape)
         kinds = {**json.loads(work.one("SELECT value FROM facts WHERE name = 'domains'") or "{}")}
         self._kind = kinds.get(self._told.settings.domain_id) or _kind_here(self._told.settings.domain_id)
-        self._detection = self._kind == DETECTION
+        self.detection = self._kind == DETECTION
         self._iterations = list(
             work.rows(
                 "SELECT id, number, revision, shape, performance FROM iterations WHERE project = ? ORDER BY number", id
@@ -134,6 +137,15 @@ class AzureProject:
         self._numbers = {row[0]: row[1] for row in self._iterations if row[2] is not None}
         self._last = 1 + len(self._numbers)  # the workspace's revision
         self._tags = [(answers.one(answers.Tag, shape), shape) for shape in self._shapes_of_tags("")]
+        # As the workspace calls them, or else the last iteration that has them.
+        self._names = {
+            str(tag): str(json.loads(shape)["name"])
+            for tag, shape in work.rows(
+                "SELECT t.id, t.shape FROM tags t LEFT JOIN iterations i ON i.id = t.iteration WHERE t.project = ? "
+                "ORDER BY COALESCE(i.number, 1 << 40)",
+                id,
+            )
+        }
         self._living = {row.id for row, _ in self._tags}
         frozen = work.rows("SELECT DISTINCT id FROM tags WHERE project = ? AND iteration != ''", id)
         measured = (json.loads(row[4]) for row in self._iterations if row[4] is not None)
@@ -224,21 +236,24 @@ class AzureProject:
     # --- images
 
     def images(self, notes: Counter[str] | None = None) -> Iterator[Picture]:
-        """All images, the workspace's first, then those that only iterations have; each group oldest first."""
+        """All images of the workspace, and those that only iterations still have, oldest first."""
         notes = Counter() if notes is None else notes
-        for live in (True, False):
-            for batch in self._batches():
-                for row, id, seq, created, shape in batch:
-                    kept = self._kept(row, id, seq, created, notes if live else Counter())
-                    if kept is not None and (kept.until is None) == live:
-                        yield Picture(json.loads(shape), kept, self._reader(id), live)
+        for batch in self._batches():
+            for row, id, seq, created, shape in batch:
+                carried = self._held(row, notes)
+                if carried:
+                    picture = self._work.fetched(self._id, id) or _ABSENT
+                    kept = self._kept(id, seq, created, carried, picture)
+                    shown = self._shown(json.loads(shape), kept, carried[-1])
+                    yield Picture(shown, kept, self._reader(id, picture), kept.until is None)
 
     def _batches(self) -> Iterator[list[tuple[int, str, int, str, str]]]:
         after = 0
         while True:
             batch: list[Any] = list(
                 self._work.rows(
-                    "SELECT row, id, seq, created, shape FROM images WHERE project = ? AND seq > ? ORDER BY seq LIMIT ?",
+                    "SELECT row, id, seq, created, shape FROM images WHERE project = ? AND seq > ? "
+                    "ORDER BY seq LIMIT ?",
                     self._id,
                     after,
                     _BATCH,
@@ -249,21 +264,21 @@ class AzureProject:
             yield batch
             after = batch[-1][2]
 
-    def _kept(self, row: int, id: str, seq: int, created: str, notes: Counter[str]) -> KeptImageRow | None:
+    def _held(self, row: int, notes: Counter[str]) -> list[Carried]:
+        """What an image carries; nothing where another one stands for it."""
         carried = self._carried(row, notes)
         others = self._merged.get(row)
         if others is not None:
             carried[-1] = self._joined(carried[-1], [self._carried(other, Counter())[-1] for other in others])
-        elif row in self._dropped:
-            # Another one stands for it in the workspace; iterations keep theirs.
-            carried = [
+        if row in self._dropped:  # from the workspace; iterations keep theirs
+            return [
                 Carried(one.first, min(one.last, self._last - 1), one.tags, one.boxes, one.metadata)
                 for one in carried
                 if one.first < self._last
             ]
-            if not carried:
-                return None
-        picture = self._work.fetched(self._id, id) or Fetched("", 0, 0, 0, "", "It was not fetched.")
+        return carried
+
+    def _kept(self, id: str, seq: int, created: str, carried: Sequence[Carried], picture: Fetched) -> KeptImageRow:
         return KeptImageRow(
             id=id,
             seq=seq,
@@ -285,6 +300,27 @@ class AzureProject:
             regions=_boxes(carried, self._until),
         )
 
+    def _shown(self, told: Shape, kept: KeptImageRow, last: Carried) -> Shape:
+        """The image as the API shows it, with what was kept of it."""
+        shape = {key: value for key, value in told.items() if key not in ("tags", "regions", "metadata")}
+        shape |= {"id": kept.id, "width": kept.width, "height": kept.height}
+        if last.tags:
+            shape["tags"] = [
+                {"tagId": tag, "tagName": self._names.get(tag, tag), "created": when} for tag, when in last.tags.items()
+            ]
+        if last.boxes:
+            shape["regions"] = [
+                {
+                    "regionId": id,
+                    "tagName": self._names.get(tag, tag),
+                    "created": when,
+                    "tagId": tag,
+                    **dict(zip(("left", "top", "width", "height"), sides, strict=True)),
+                }
+                for (tag, sides, _), (id, when) in last.boxes.items()
+            ]
+        return {**shape, "metadata": last.metadata} if last.metadata else shape
+
     def _until(self, last: int) -> int | None:
         return None if last == self._last else last + 1
 
@@ -293,18 +329,18 @@ class AzureProject:
         return [self._read(first, last, json.loads(content), notes) for first, last, content in found]
 
     def _read(self, first: int, last: int, content: Shape, notes: Counter[str]) -> Carried:
-        boxes = self._read_boxes(content["regions"], notes) if self._detection else {}
+        boxes = self._read_boxes(content["regions"], notes) if self.detection else {}
         known = self._living if last == self._last else self._living | self._former
         strange = [tag for tag, _ in content["tags"] if tag not in known]
         if strange and last != self._last:
             self._former.update(strange)
-        if self._detection:
+        if self.detection:
             carried = {tag: when for (tag, *_), (_, when) in reversed(boxes.items())}
             notes["{n} times an image carried a tag without a box; a detection project here has none"] += len(
                 {tag for tag, _ in content["tags"]} - carried.keys()
             )
         else:
-            carried = {tag: when for tag, when in content["tags"]}
+            carried = dict(content["tags"])
         if last == self._last:  # a tag that was deleted while the images were listed
             boxes = {key: value for key, value in boxes.items() if key[0] in known}
             carried = {tag: when for tag, when in carried.items() if tag in known}
@@ -335,12 +371,11 @@ class AzureProject:
             metadata = {**one.metadata, **metadata}
         return Carried(first.first, first.last, tags, boxes, metadata)
 
-    def _reader(self, id: str) -> Callable[[], bytes]:
+    def _reader(self, id: str, picture: Fetched) -> Callable[[], bytes]:
         def read() -> bytes:
-            picture = self._work.fetched(self._id, id)
-            if picture is None or picture.why is not None:
+            if picture.why is not None:
                 raise Missing(id)
-            return self._work.read_picture(self._id, id)
+            return self._work.read_picture(self._id, id, picture.sha256)
 
         return read
 
@@ -418,7 +453,7 @@ class AzureProject:
         row: int | None,
         seq: int | None,
     ) -> ScoredRow:
-        scores, truth = (_detected if self._detection else _classified)(told, places)
+        scores, truth = (_detected if self.detection else _classified)(told, places)
         # One that stands for another only in the workspace has its place in the iteration still.
         first = "SELECT MIN(first) FROM carried WHERE image = ?"
         gone = row is None or (row in self._dropped and self._work.one(first, row) == self._last)
@@ -473,7 +508,7 @@ class AzureProject:
             told = answers.one(answers.Stored, raw)
             if told.iteration not in self._numbers:
                 continue
-            picture = self._work.fetched(self._id, id) or Fetched("", 0, 0, 0, "", "It was not fetched.")
+            picture = self._work.fetched(self._id, id) or _ABSENT
             found = predictions.kept(_predicted(told.predictions))
             yield Stored(
                 raw,
@@ -492,7 +527,7 @@ class AzureProject:
                     size=picture.size,
                     format=picture.format,
                 ),
-                self._reader(id),
+                self._reader(id, picture),
             )
 
     def suggestions(self) -> Iterator[tuple[Shape, SuggestionRow]]:

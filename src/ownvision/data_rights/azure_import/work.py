@@ -125,7 +125,9 @@ class Work:
     def close(self) -> None:
         """Give the folder back; what it holds stays."""
         self._db.close()
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def remove(self) -> None:
         """Remove the folder with all that it holds."""
@@ -227,18 +229,17 @@ class Work:
             picture.why,
         )
 
-    def read_picture(self, project: str, id: str) -> bytes:
+    def read_picture(self, project: str, id: str, sha256: str) -> bytes:
         """A picture's bytes, which are those that were fetched.
 
         Raises:
             Unanswered: They are not; it will be fetched again.
         """
-        known = self.fetched(project, id)
         try:
             data = self.picture_path(project, id).read_bytes()
         except FileNotFoundError:
             data = b""
-        if known is None or hashlib.sha256(data).hexdigest() != known.sha256:
+        if hashlib.sha256(data).hexdigest() != sha256:
             self.put("DELETE FROM pictures WHERE project = ? AND id = ?", project, id)
             raise Unanswered("A picture in the work folder is damaged; start the command again: it is fetched anew.")
         return data
