@@ -94,7 +94,8 @@ class _Spool:
     """Records that come back in the order they were kept."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._file = stack.enter_context(tempfile.SpooledTemporaryFile(2**20, dir=str(folder)))
+        spool = tempfile.SpooledTemporaryFile(2**20, dir=str(folder))  # noqa: SIM115 - closed with the stack
+        self._file = stack.enter_context(spool)
 
     def keep(self, data: bytes) -> None:
         """Keep a record without a line's end."""
