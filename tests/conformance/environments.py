@@ -35,6 +35,7 @@ NEWEST = PYTHON_CLIENTS[-1]
 NODE_CLIENTS = Client("@azure/cognitiveservices-customvision-training 5.2.0 and -prediction 5.1.2", "package-lock.json")
 CVSUTILS = Client("cvsutils 0.1.11", "cvsutils.txt")
 CUSTOM_VISION_CLIENT = Client("custom-vision-client 0.0.8", "custom-vision-client.txt")
+FORMATS = Client("supervision 0.31.2 and datumaro 1.13.12", "formats.txt")
 
 
 def python_of(client: Client) -> Path:

@@ -1,6 +1,8 @@
 """COCO: one JSON document; boxes in pixels of the upright picture, from its upper left corner."""
 
+import codecs
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,9 +13,10 @@ from ownvision.data_rights.formats.geometry import cornered
 from ownvision.data_rights.formats.report import Report
 from ownvision.data_rights.formats.text import Spool, chunks
 from ownvision.data_rights.formats.unpack import Files, refused
-from ownvision.errors import OwnVisionError
 
 _DECIMALS = 6  # of a pixel
+_KEYS = re.compile(rb'"(images|annotations|categories)"\s{0,99}:\s{0,99}\[')
+_OVERLAP, _CHUNK = 512, 2**20
 
 
 def write(pictures: Iterable[Picture], tags: Sequence[str], detection: bool) -> Iterator[Entry]:
@@ -25,25 +28,26 @@ def _document(pictures: Iterable[Picture], tags: Sequence[str], detection: bool)
     categories = {tag: number for number, tag in enumerate(dict.fromkeys(tags), 1)}
     listed = [{"id": number, "name": tag, "supercategory": ""} for tag, number in categories.items()]
     yield f'{{"info":{{"description":"OwnVision"}},\n"licenses":[],\n"categories":{json.dumps(listed)},\n"images":['
-    annotations, made = Spool(), 0
-    for number, picture in enumerate(pictures, 1):
-        yield (",\n" if number > 1 else "\n") + json.dumps(
-            {
-                "id": number,
-                "file_name": picture.path.rpartition("/")[2],
-                "width": picture.width,
-                "height": picture.height,
-            }
-        )
-        for carried in _annotations(picture, detection):
-            made += 1
-            tag = carried.pop("tag")
-            row = {"id": made, "image_id": number, "category_id": categories[tag], **carried}
-            annotations.write((",\n" if made > 1 else "\n") + json.dumps(row))
-    yield '\n],\n"annotations":['
-    for chunk in annotations.read():
-        yield chunk.decode()
-    yield "\n]}\n"
+    made = 0
+    with Spool() as annotations:
+        for number, picture in enumerate(pictures, 1):
+            yield (",\n" if number > 1 else "\n") + json.dumps(
+                {
+                    "id": number,
+                    "file_name": picture.path.rpartition("/")[2],
+                    "width": picture.width,
+                    "height": picture.height,
+                }
+            )
+            for carried in _annotations(picture, detection):
+                made += 1
+                tag = carried.pop("tag")
+                row = {"id": made, "image_id": number, "category_id": categories[tag], **carried}
+                annotations.write((",\n" if made > 1 else "\n") + json.dumps(row))
+        yield '\n],\n"annotations":['
+        for chunk in annotations.read():
+            yield chunk.decode()
+        yield "\n]}\n"
 
 
 def _annotations(picture: Picture, detection: bool) -> Iterator[dict[str, Any]]:
@@ -109,20 +113,18 @@ def _documents(files: Files) -> list[str]:
 
 
 def _is_document(files: Files, name: str) -> bool:
+    """Whether an object's keys are in it; a document that breaks off counts, reading it says what is wrong."""
+    keys: set[bytes] = set()
     with files.open(name) as stream:
-        start = stream.read(4096)
-        if not start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+        end = stream.read(_OVERLAP).removeprefix(codecs.BOM_UTF8)
+        if not end.lstrip().startswith(b"{"):
             return False
-    keys: set[str] = set()
-    try:
-        for key, _ in elements(files, name):
-            keys.add(key)
-            if keys >= {"images", "annotations", "categories"}:
-                return True
-    except OwnVisionError:
-        # One that breaks off is still the person's document: reading it says what is wrong.
-        return len(keys & {"images", "annotations", "categories"}) > 1
-    return keys >= {"images", "categories"}
+        ended = False
+        while not ended:
+            chunk = stream.read(_CHUNK)
+            keys |= set(_KEYS.findall(end + chunk))
+            ended, end = not chunk, chunk[-_OVERLAP:]
+    return b"images" in keys and len(keys) > 1
 
 
 def _id(value: Any, name: str, key: str) -> Any:

@@ -21,6 +21,7 @@ YAML_BYTES = 256 * 1024
 _XML_DEPTH = 32
 _CHUNK = 256 * 1024
 _SPACE = " \t\r\n"
+_BEHIND = frozenset(_SPACE + ",]}:")
 
 
 def elements(files: Files, name: str) -> Iterator[tuple[str, Any]]:
@@ -107,11 +108,11 @@ class _Reader:
             except ValueError as error:
                 end, why = len(self._text), error
             else:
-                # A number may go on in the next chunk.
-                if end < len(self._text) or self._ended:
+                # What was taken for a number may go on in the next chunk: "1", "1.", "1.5e3".
+                if self._ended or self._text[end : end + 1] in _BEHIND:
                     self._at = end
                     return value
-                why = ValueError("it ends early")
+                end, why = len(self._text), ValueError("it ends early")
             if len(self._text) - self._at > ELEMENT_CHARACTERS:
                 raise self._wrong("it is no JSON, or one of its elements is too large")
             # Twice as much each time: an element is not parsed anew for every chunk.

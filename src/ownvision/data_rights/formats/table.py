@@ -23,9 +23,9 @@ COLUMNS = ("image", "image_width", "image_height", "tag", "left", "top", "width"
 
 def write(pictures: Iterable[Picture], tags: Sequence[str], detection: bool) -> Iterator[Entry]:
     """``annotations.csv`` and ``annotations.jsonl``."""
-    lines = Spool()
-    yield "annotations.csv", chunks(_rows(pictures, detection, lines))
-    yield "annotations.jsonl", lines.read()
+    with Spool() as lines:
+        yield "annotations.csv", chunks(_rows(pictures, detection, lines))
+        yield "annotations.jsonl", lines.read()
 
 
 def _rows(pictures: Iterable[Picture], detection: bool, lines: Spool) -> Iterator[str]:
@@ -90,7 +90,7 @@ class _Row:
 
     image: str
     tags: list[str]
-    edges: tuple[float, float, float, float] | None  # left, top, right, bottom
+    corner: tuple[float, float, float, float] | None  # left, top, width, height
     size: tuple[float, float]
     where: str
 
@@ -108,26 +108,30 @@ def read(files: Files, report: Report) -> Iterator[Picture]:
     """
     finder = Finder(files)
     for name in _tables(files):
-        relative = all(max(map(abs, row.edges)) <= _RELATIVE for row in _parsed(files, name) if row.edges)
+        relative = all(_is_relative(row.corner) for row in _parsed(files, name) if row.corner)
         for row in _parsed(files, name):
             path = finder.find(row.image, name)
             if path is None:
                 report.remark(MISSING, row.where)
-            elif row.edges is None or not row.tags:
+            elif row.corner is None or not row.tags:
                 yield Picture(path, tags=row.tags)
             else:
                 yield from _boxed(path, row, relative, finder, report)
 
 
 def _boxed(path: str, row: _Row, relative: bool, finder: Finder, report: Report) -> Iterator[Picture]:
-    assert row.edges is not None  # `read` saw to it
+    assert row.corner is not None  # `read` saw to it
     report.detection = True
     size = (1.0, 1.0) if relative else row.size if min(row.size) > 0 else finder.size(path)
-    left, top, right, bottom = row.edges
     for tag in row.tags:
-        box = cornered(tag, (left, top, right - left, bottom - top), size, report, row.where)
+        box = cornered(tag, row.corner, size, report, row.where)
         if box:
             yield Picture(path, tags=[tag], boxes=[box])
+
+
+def _is_relative(corner: tuple[float, float, float, float]) -> bool:
+    left, top, width, height = corner
+    return max(abs(left), abs(top), abs(left + width), abs(top + height)) <= _RELATIVE
 
 
 def _tables(files: Files) -> list[str]:
@@ -210,7 +214,7 @@ def _named(row: Sequence[str], columns: Mapping[str, int], where: str) -> _Row:
     if not all(size) and "xmin" in columns:  # then "width" and "height" are not the box's
         size = [cell("width"), cell("height")]
     width, height = (_number(side, where) if side.strip() else 0.0 for side in size)
-    return _Row(cell("image"), [tag for tag in several if tag.strip()], _edges(numbers, where), (width, height), where)
+    return _Row(cell("image"), [tag for tag in several if tag.strip()], _corner(numbers, where), (width, height), where)
 
 
 def _automl(row: Sequence[str], where: str) -> _Row:
@@ -223,17 +227,17 @@ def _automl(row: Sequence[str], where: str) -> _Row:
         return _Row(row[place].strip(), [tag for tag in rest if tag], None, (0, 0), where)
     xs = [_number(cell, where) for cell in rest[1::2] if cell]
     ys = [_number(cell, where) for cell in rest[2::2] if cell]
-    edges = (min(xs), min(ys), max(xs), max(ys)) if xs and ys else None
-    return _Row(row[place].strip(), [tag for tag in rest[:1] if tag], edges, (0, 0), where)
+    corner = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)) if xs and ys else None
+    return _Row(row[place].strip(), [tag for tag in rest[:1] if tag], corner, (0, 0), where)
 
 
-def _edges(numbers: Mapping[str, str], where: str) -> tuple[float, float, float, float] | None:
+def _corner(numbers: Mapping[str, str], where: str) -> tuple[float, float, float, float] | None:
     if all(numbers.get(edge, "").strip() for edge in _CORNERS):
         left, top, right, bottom = (_number(numbers[edge], where) for edge in _CORNERS)
-        return left, top, right, bottom
+        return min(left, right), min(top, bottom), abs(right - left), abs(bottom - top)
     if all(numbers.get(side, "").strip() for side in _SIDES):
         left, top, width, height = (_number(numbers[side], where) for side in _SIDES)
-        return left, top, left + width, top + height
+        return left, top, width, height
     return None
 
 
@@ -259,10 +263,10 @@ def _of_lines(files: Files, name: str) -> Iterator[_Row]:
         size = _size(details if isinstance(details, dict) else row)
         labels = list(_labels(row))
         # A picture without a label stays in.
-        yield _Row(image, [tag for tag, edges in labels if edges is None], None, size, where)
+        yield _Row(image, [tag for tag, given in labels if given is None], None, size, where)
         for tag, given in labels:
             if given is not None:
-                yield _Row(image, [tag], _edges({key: str(value) for key, value in given.items()}, where), size, where)
+                yield _Row(image, [tag], _corner({key: str(value) for key, value in given.items()}, where), size, where)
 
 
 def _size(row: Mapping[str, Any]) -> tuple[float, float]:

@@ -33,8 +33,14 @@ class Spool:
     def __init__(self) -> None:
         self._cipher = Cipher(AES(os.urandom(32)), CTR(os.urandom(16)))
         self._seal = self._cipher.encryptor()
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 # closed with the object
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 # closed by `__exit__`
         self._waiting = bytearray()
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def write(self, text: str) -> None:
         """Add text."""

@@ -31,20 +31,21 @@ def write(pictures: Iterable[Picture], tags: Sequence[str], detection: bool) -> 
     meta = {"labels": list(spellings.values()), "names": originals(spellings)}
     yield "voc/dataset_meta.json", chunks([json.dumps(meta, indent=1) + "\n"])
     numbers = {tag: number for number, tag in enumerate(spellings)}
-    seen, count = Spool(), 0
-    for picture in pictures:
-        count += 1
-        name = picture.path.rpartition("/")[2]
-        carried = sorted(numbers[tag] for tag in set(picture.tags))
-        seen.write(json.dumps([picture.path, stem(name), carried]) + "\n")
-        if detection:
-            yield f"voc/Annotations/{stem(name)}.xml", chunks(_document(picture, name, spellings))
-    yield f"voc/ImageSets/Main/{SET}.txt", chunks(f"{listed}\n" for _, listed, _ in _rows(seen))
-    if not detection:
-        whole = count * len(spellings) <= _LINES
-        for tag, spelling in spellings.items():
-            yield f"voc/ImageSets/Main/{spelling}_{SET}.txt", chunks(_list(seen, numbers[tag], whole))
-    yield f"voc/{LINKS}", chunks(line(path, f"JPEGImages/{path.rpartition('/')[2]}") for path, _, _ in _rows(seen))
+    count = 0
+    with Spool() as seen:
+        for picture in pictures:
+            count += 1
+            name = picture.path.rpartition("/")[2]
+            carried = sorted(numbers[tag] for tag in set(picture.tags))
+            seen.write(json.dumps([picture.path, stem(name), carried]) + "\n")
+            if detection:
+                yield f"voc/Annotations/{stem(name)}.xml", chunks(_document(picture, name, spellings))
+        yield f"voc/ImageSets/Main/{SET}.txt", chunks(f"{listed}\n" for _, listed, _ in _rows(seen))
+        if not detection:
+            whole = count * len(spellings) <= _LINES
+            for tag, spelling in spellings.items():
+                yield f"voc/ImageSets/Main/{spelling}_{SET}.txt", chunks(_list(seen, numbers[tag], whole))
+        yield f"voc/{LINKS}", chunks(line(path, f"JPEGImages/{path.rpartition('/')[2]}") for path, _, _ in _rows(seen))
 
 
 def _rows(seen: Spool) -> Iterator[tuple[str, str, list[int]]]:
@@ -171,8 +172,9 @@ def _box(element: Element, size: tuple[int, int], names: dict[str, str], documen
         left, top, right, bottom = (float(element.value(f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax"))
     except ValueError:
         raise refused("The data set", document, f"has a box of {tag!r} without xmin, ymin, xmax, ymax") from None
-    left, right = sorted((left, right))
-    top, bottom = sorted((top, bottom))
+    # What ends less than a pixel before it begins is a box of less than a pixel: the last pixel is included.
+    left, right = (right, left) if left > right + 1 else (left, right)
+    top, bottom = (bottom, top) if top > bottom + 1 else (top, bottom)
     # Programs that count from 0 write 0 at the edge: that is the same edge, not one pixel out of the picture.
     edges = (left - 1 if left >= 1 else min(left, 0.0), top - 1 if top >= 1 else min(top, 0.0), right, bottom)
     if element.value("difficult") == "1":

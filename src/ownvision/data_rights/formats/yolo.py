@@ -23,13 +23,13 @@ def write(pictures: Iterable[Picture], tags: Sequence[str], detection: bool) -> 
         return
     numbers = {tag: number for number, tag in enumerate(dict.fromkeys(tags))}
     yield "yolo/data.yaml", chunks(_config(numbers))
-    paths = Spool()
-    for picture in pictures:
-        name = picture.path.rpartition("/")[2]
-        paths.write(picture.path + "\n")
-        yield f"yolo/labels/{name.rpartition('.')[0] or name}.txt", chunks(_labels(picture, numbers))
-    yield "yolo/train.txt", chunks(f"./images/{path.rpartition('/')[2]}\n" for path in paths.lines())
-    yield f"yolo/{LINKS}", chunks(line(path, f"images/{path.rpartition('/')[2]}") for path in paths.lines())
+    with Spool() as paths:
+        for picture in pictures:
+            name = picture.path.rpartition("/")[2]
+            paths.write(picture.path + "\n")
+            yield f"yolo/labels/{name.rpartition('.')[0] or name}.txt", chunks(_labels(picture, numbers))
+        yield "yolo/train.txt", chunks(f"./images/{path.rpartition('/')[2]}\n" for path in paths.lines())
+        yield f"yolo/{LINKS}", chunks(line(path, f"images/{path.rpartition('/')[2]}") for path in paths.lines())
 
 
 def _config(numbers: dict[str, int]) -> Iterator[str]:
