@@ -247,7 +247,8 @@ class Resource:
         with self._opened(self._bytes, "GET", uri, {}, None) as response:
             named = _named(response)
             if response.status == 429 or response.status in _BUSY:
-                return _Again(f"The pictures' address answered {response.status}.", wait=_retry_after(named))
+                wait = _retry_after(named) if response.status == 429 else None
+                return _Again(f"Where the pictures are, {response.status} is answered.", wait=wait)
             self._check_bytes(response)
             try:
                 data = b"".join(self._body(response, most))

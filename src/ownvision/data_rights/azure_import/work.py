@@ -105,14 +105,18 @@ class Work:
             os.close(self._lock)
             raise Unanswered(f"Another process is copying into {folder}; wait for it.") from None
         os.close(os.open(folder / DATABASE, os.O_RDWR | os.O_CREAT, 0o600))
+        self._db = sqlite3.connect(folder / DATABASE, isolation_level=None, check_same_thread=False)
         try:
-            self._db = sqlite3.connect(folder / DATABASE, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
             self._claim({"format": FORMAT, **of})
         except sqlite3.DatabaseError:
+            self.close()
             raise Unanswered(f"{folder} holds no copy that can be gone on with; remove it.") from None
+        except Unanswered:
+            self.close()
+            raise
 
     def _claim(self, of: Mapping[str, str]) -> None:
         there = dict(self.rows("SELECT name, value FROM facts WHERE name IN ('format', 'endpoint', 'wanted')"))
@@ -198,7 +202,7 @@ class Work:
 
     def write(self, path: Path, data: Iterable[bytes]) -> tuple[str, int]:
         """Write a file that is there whole or not at all; its SHA-256 and bytes."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)  # the work folder itself is closed to others
         part = path.with_name(path.name + ".part")
         digest, size = hashlib.sha256(), 0
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
