@@ -26,6 +26,7 @@ class Settings(BaseSettings):
     prediction_days: int = Field(30, ge=1, description="Days a stored prediction is kept")
     suggestion_days: int = Field(30, ge=1, description="Days suggested tags and regions are kept")
     project_token_days: int = Field(7, ge=1, description="Days a token of ExportProject is valid")
+    takeout_days: int = Field(7, ge=1, description="Days a takeout is kept")
     url_allow: list[str] = Field(
         [],
         description="Networks (CIDR) that image URLs, tokens, storage and webhooks may lead to, though private",

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
+from ownvision.data_rights import takeouts
+from ownvision.data_rights.takeout import restoring
 from ownvision.jobs.rows import Claim
 from ownvision.services import embedding, exports, fitting
 from ownvision.services.components import Components
@@ -20,12 +22,16 @@ HANDLERS: dict[str, Callable[[Components, Claim], None]] = {
     "embed": embedding.embed,
     "export": exports.run,
     "import": arriving.run,
+    "restore": restoring.run,
+    "takeout": takeouts.run,
 }
 ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
     "train": fitting.failed,
     "embed": _nothing,
     "export": exports.failed,
     "import": arriving.failed,
+    "restore": restoring.failed,
+    "takeout": takeouts.failed,
 }
 
 

@@ -19,7 +19,14 @@ TRAINING, QUICK = "training", "quick"
 LANES = (TRAINING, QUICK)
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 MAX_ATTEMPTS = 3
-_CALLED = {"train": "training", "embed": "embedding", "export": "export", "import": "import"}
+_CALLED = {
+    "train": "training",
+    "embed": "embedding",
+    "export": "export",
+    "import": "import",
+    "restore": "import",
+    "takeout": "takeout",
+}
 
 
 class Stale(Exception):
@@ -83,6 +90,26 @@ def waiting(database: Database) -> set[str]:
         return set(session.scalars(select(Job.lane).where(Job.state == QUEUED).distinct()))
 
 
+def take(database: Database, job_id: str, lease_seconds: float) -> Claim | None:
+    """Take one queued job, for a caller who does it himself; None: it is not, or no longer, to be had."""
+    with database.write() as session:
+        job = session.scalar(select(Job).where(Job.id == job_id, Job.state == QUEUED).with_for_update())
+        return None if job is None else _claimed(job, lease_seconds)
+
+
+def again(session: Session, kind: str, subject: str) -> bool:
+    """Begin a job anew whose result would hold what has just been erased; returns whether there was an open one."""
+    job = session.scalar(
+        select(Job).where(Job.kind == kind, Job.subject == subject, Job.state.in_((QUEUED, RUNNING))).with_for_update()
+    )
+    if job is None:
+        return False
+    if job.state == RUNNING:
+        # Its worker finds that the job is no longer its own.
+        job.state, job.token, job.attempts, job.lease_until = QUEUED, job.token + 1, job.attempts - 1, None
+    return True
+
+
 def claim(database: Database, lane: str, lease_seconds: float) -> Claim | None:
     """Take the next job of a lane: of the account with the least running, then of the one served longest ago.
 
@@ -114,14 +141,18 @@ def claim(database: Database, lane: str, lease_seconds: float) -> Claim | None:
         )
         if job is None:
             return None
-        job.state = RUNNING
-        job.token += 1
-        job.attempts += 1
-        job.started = now()
-        job.lease_until = now() + timedelta(seconds=lease_seconds)
-        return Claim(
-            job.id, job.token, job.kind, job.lane, job.account_id, job.project_id or "", job.subject, dict(job.payload)
-        )
+        return _claimed(job, lease_seconds)
+
+
+def _claimed(job: Job, lease_seconds: float) -> Claim:
+    job.state = RUNNING
+    job.token += 1
+    job.attempts += 1
+    job.started = now()
+    job.lease_until = now() + timedelta(seconds=lease_seconds)
+    return Claim(
+        job.id, job.token, job.kind, job.lane, job.account_id, job.project_id or "", job.subject, dict(job.payload)
+    )
 
 
 def heartbeat(database: Database, claim: Claim, progress: float | None, lease_seconds: float) -> None:

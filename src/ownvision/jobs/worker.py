@@ -19,7 +19,7 @@ from typing import IO
 from sqlalchemy import literal, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from ownvision.data_rights import erasure
+from ownvision.data_rights import erasure, takeouts
 from ownvision.jobs import rows, runner
 from ownvision.jobs.engines import local
 from ownvision.jobs.handlers import on_failed
@@ -166,6 +166,7 @@ def _expire(database: Database) -> None:
         (Prediction.expires <= moment, predictions.expire),
         (Suggestion.expires <= moment, suggestions.expire),
         (tokens.due(moment), tokens.expire),
+        (takeouts.due(moment), takeouts.expire),
     ):
         with database.read() as session:
             found = session.scalar(select(literal(True)).where(due).limit(1))

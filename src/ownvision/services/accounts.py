@@ -1,10 +1,13 @@
 """Accounts: who owns everything, and the four keys that open it."""
 
 import hashlib
+import re
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
@@ -17,6 +20,7 @@ from ownvision.store.tables.base import new_id, now
 
 KINDS = ("training", "prediction")
 SLOTS = ("primary", "secondary")
+_KEY = re.compile(r"[!-~]{16,128}")
 # The wire has int32 counts and no word for "unlimited".
 _UNLIMITED = 2**31 - 1
 
@@ -117,6 +121,29 @@ def rotate(session: Session, keys: KeyStore, account: Account, kind: str, slot: 
             "BadRequestInvalid", f"There is no {kind} key {slot!r}; use {' or '.join(KINDS)} and {' or '.join(SLOTS)}."
         )
     return _renew(keys, row)
+
+
+def take_keys(session: Session, keys: KeyStore, account: Account, given: Mapping[tuple[str, str], str]) -> None:
+    """Give an account the keys it had elsewhere; those it has stop working with the commit.
+
+    Args:
+        session: A write transaction.
+        keys: The key store.
+        account: Whose.
+        given: Each key by kind and slot.
+
+    Raises:
+        OwnVisionError: BadRequestInvalid for what is no key; Conflict, when another account has one of them.
+    """
+    for row in session.scalars(select(ApiKey).where(ApiKey.account_id == account.id)):
+        key = given.get((row.kind, row.slot), "")
+        if not _KEY.fullmatch(key):
+            raise OwnVisionError("BadRequestInvalid", f"The {row.slot} {row.kind} key is none that can be used here.")
+        row.sha256, row.sealed, row.created = _digest(key), keys.seal(key.encode(), f"api-key {account.id}"), now()
+    try:
+        session.flush()
+    except IntegrityError:
+        raise OwnVisionError("Conflict", "Another account here has one of these keys.") from None
 
 
 def _shown_keys(session: Session, keys: KeyStore, account: Account) -> dict[tuple[str, str], str]:

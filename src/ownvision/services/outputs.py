@@ -1,5 +1,7 @@
 """What a job makes: bytes under a prefix that an earlier attempt of the same job may have begun to write."""
 
+from collections.abc import Callable, Iterable
+
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -33,10 +35,26 @@ def write(components: Components, claim: rows.Claim, prefix: str, kind: str, nam
     Raises:
         Stale: The job is no longer this worker's.
     """
+    write_parts(components, claim, prefix, kind, name, lambda: (data,))
+
+
+def write_parts(
+    components: Components,
+    claim: rows.Claim,
+    prefix: str,
+    kind: str,
+    name: str,
+    parts: Callable[[], Iterable[bytes]],
+) -> None:
+    """`write` of what comes in parts; what takes longer than a lease renews it (`ledger.renew`).
+
+    Raises:
+        Stale: The job is no longer this worker's.
+    """
     for _ in range(_TRIES):
         _reserve(components, claim, prefix, kind)
         try:
-            components.blobs.put_new(prefix + name, data)
+            components.blobs.put_parts(prefix + name, parts())
             return
         except BlobExists:
             continue  # an earlier attempt, not quite dead, wrote between the two steps

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, func, select, tuple_
@@ -49,6 +50,7 @@ from ownvision.wire.versions import LATEST, Version
 
 _PAGE = 256
 _STEP = 1 << 20
+_Selection = Mapping[str, frozenset[str]] | None
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,25 @@ class Own:
         account_id: Whose.
         project_id: Which project; None: all of the account.
         made: The moment.
+        selection: Ids of the ``images`` and ``predictions`` that alone are taken out, without what learned from them;
+            empty: everything.
 
     Raises:
         OwnVisionError: NotFoundProject.
     """
 
-    def __init__(self, components: Components, account_id: str, project_id: str | None, made: datetime) -> None:
+    def __init__(
+        self,
+        components: Components,
+        account_id: str,
+        project_id: str | None,
+        made: datetime,
+        selection: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         self._components = components
         self._account_id = account_id
         self._project_id = project_id
+        self._selection = {kind: frozenset(ids) for kind, ids in selection.items()} or None
         self.scope: Literal["account", "project"] = "account" if project_id is None else "project"
         self.origin = f"OwnVision {version('ownvision')}"
         self.made = made
@@ -148,7 +160,7 @@ class Own:
     def projects(self) -> Iterator["OwnProject"]:
         """See `Source.projects`; one that was deleted meanwhile is left out."""
         for id in self._projects:
-            project = _begun(self._components, id)
+            project = _begun(self._components, id, self._selection)
             if project is not None:
                 yield project
             elif self._project_id is not None:
@@ -203,12 +215,12 @@ def _never(session: Session, export: ProjectExport) -> bool:
     return False
 
 
-def _begun(components: Components, project_id: str) -> "OwnProject | None":
+def _begun(components: Components, project_id: str, selection: _Selection) -> "OwnProject | None":
     with components.database.read() as session:
         project = session.get(Project, project_id)
         if project is None or project.closed is not None:
             return None
-        return OwnProject(components, session, project)
+        return OwnProject(components, session, project, selection)
 
 
 class OwnProject:
@@ -218,12 +230,14 @@ class OwnProject:
         components: Of this installation.
         session: Of the transaction whose view of the project it has.
         project: Which.
+        selection: Ids of images and predictions that alone are of interest; None: everything is.
     """
 
-    def __init__(self, components: Components, session: Session, project: Project) -> None:
+    def __init__(self, components: Components, session: Session, project: Project, selection: _Selection) -> None:
         self._components = components
         self._asker = _Asker(components)
         self._id = project.id
+        self._selection = selection
         export = tokens.snapshot(session, project, days=1)
         self._leaving = leaving.Departure(components, export, _never, _image, _region)
         self._leaving.begin(session)
@@ -253,11 +267,16 @@ class OwnProject:
         frozen = cache(self._frozen_names)
         for images, rows in self._leaving.pages():
             for image, row in zip(images, rows, strict=True):
+                if not self._wanted("images", image.id):
+                    continue
                 here = row.until is None
                 revision = None if here else self._last_seen(row)
                 names = living if here else frozen(revision)
                 shape = shapes.image(self._asker, _view(image, row, revision, names))
                 yield Picture(shape, row, _reader(self._components, "image", self._id, image.id), here)  # type: ignore[arg-type]
+
+    def _wanted(self, kind: str, id: str) -> bool:
+        return self._selection is None or id in self._selection.get(kind, ())
 
     def _last_seen(self, row: ImageRow) -> int:
         """The last revision of an iteration that has an image which the workspace no longer has."""
@@ -275,7 +294,7 @@ class OwnProject:
     def iterations(self) -> Iterator[Learned]:
         """See `ProjectSource.iterations`; one that was deleted meanwhile is left out."""
         learned = {row.id: row for row in self._leaving.learned}
-        for id, number in self._made:
+        for id, number in self._made if self._selection is None else ():
             with self._components.database.read() as session:
                 row = session.get(Iteration, id)
                 if row is not None:
@@ -335,7 +354,7 @@ class OwnProject:
         """See `ProjectSource.predictions`."""
         known = cache(self._known)
         for row in self._pages(Prediction, (Prediction.created, Prediction.id)):
-            if row.iteration_id not in self._numbers:
+            if row.iteration_id not in self._numbers or not self._wanted("predictions", row.id):
                 continue
             yield Stored(
                 shapes.stored_prediction(self._asker, row, known(row.iteration_id)),
@@ -360,6 +379,8 @@ class OwnProject:
 
     def suggestions(self) -> Iterator[tuple[Shape, SuggestionRow]]:
         """See `ProjectSource.suggestions`."""
+        if self._selection is not None:
+            return
         known = cache(self._known)
         for row in self._pages(Suggestion, (Suggestion.image_seq, Suggestion.iteration_id)):
             number = self._numbers.get(row.iteration_id)

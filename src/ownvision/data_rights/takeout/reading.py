@@ -363,9 +363,8 @@ class Archive:
         archive = cls(reader, manifest, bytearray(32 * len(reader)))
         count, total = archive._listed()
         if (count, total) != (manifest.files, manifest.bytes):
-            raise Damaged(
-                f"Its manifest tells of {manifest.files} files of {manifest.bytes} bytes; its list, of {count} of {total}."
-            )
+            there = f"{manifest.files} files of {manifest.bytes} bytes"
+            raise Damaged(f"Its manifest tells of {there}, its list of {count} of {total}.")
         if count != len(reader) - len(_LISTS):
             raise Damaged("It holds files that its list does not name.")
         return archive

@@ -428,8 +428,7 @@ class _Pages:
     def __init__(self, keep: Callable[[str, Any], None]) -> None:
         self._keep = keep
         self._rows: list[PredictionRow | SuggestionRow] = []
-        self._count = 0
-        self._size = 0
+        self._count = self._number = self._size = 0
 
     def add(self, folder: str, row: PredictionRow | SuggestionRow) -> None:
         self._rows.append(row)
@@ -445,8 +444,8 @@ class _Pages:
         return self._count
 
     def _out(self, folder: str) -> None:
-        self._keep(f"{folder}/{self._count:09}.json", self._rows)
-        self._rows, self._size = [], 0
+        self._keep(f"{folder}/{self._number:06}.json", self._rows)
+        self._rows, self._size, self._number = [], 0, self._number + 1
 
 
 class Names:

@@ -130,28 +130,29 @@ def run(components: Components, claim: rows.Claim) -> None:
     """
     with components.database.write() as session:
         outputs.hold(session, claim)
-        _empty(session, _project(session, claim))
+        empty(session, project_of(session, claim))
     try:
         with closing(source.apart(components, claim.payload)) as chunks, ExitStack() as stack:
             archive, is_own = tar.Archive(chunks), source.is_own(claim.payload)
             Arrival(components, claim, archive, stack, examine=_as_told if is_own else _verify).run()
     except tar.Damaged as error:
-        raise _failure(str(error)) from None
+        raise failure(str(error)) from None
     except IntegrityError:
-        raise _failure("It says the same thing twice, such as one picture as two images.") from None
+        raise failure("It says the same thing twice, such as one picture as two images.") from None
 
 
 def failed(session: Session, project_id: str, subject: str, reason: str) -> None:
     """Record that an import has failed: the project stays to be seen and deleted, without what had arrived."""
     project = session.get(Project, project_id)
     if project is not None and project.status == projects.IMPORTING:
-        _empty(session, project)
+        empty(session, project)
         project.status, project.last_modified = projects.FAILED, now()
     for job in session.scalars(select(Job).where(Job.kind == KIND, Job.subject == subject)):
         job.payload = {}  # the address is of no more use
 
 
-def _failure(why: str) -> OwnVisionError:
+def failure(why: str) -> OwnVisionError:
+    """That an import has failed, and why."""
     return OwnVisionError(
         "ErrorProjectImportRequestFailed", f"The project could not be imported, and nothing of it was kept. {why}"
     )
@@ -170,14 +171,19 @@ def _head(components: Components, payload: Mapping[str, Any]) -> ProjectMember:
     return head
 
 
-def _project(session: Session, claim: rows.Claim) -> Project:
+def project_of(session: Session, claim: rows.Claim) -> Project:
+    """The project that is arriving, locked.
+
+    Raises:
+        Stale: It was deleted.
+    """
     project = session.get(Project, claim.project_id, with_for_update=True)
     if project is None:
         raise rows.Stale(claim.job_id)
     return project
 
 
-def _empty(session: Session, project: Project) -> None:
+def empty(session: Session, project: Project) -> None:
     """Remove all that an import has brought; bytes that a killed attempt had only reserved go too."""
     gone = [
         session.execute(delete(table).where(table.project_id == project.id)).rowcount  # type: ignore[attr-defined]
@@ -230,8 +236,8 @@ class Ids:
         """A box's id."""
         return new_id()
 
-    def tag(self, id: str) -> str:
-        """A tag's id, by the one it had."""
+    def other(self, id: str) -> str:
+        """The id of a tag or anything else, by the one it had."""
         return new_id()
 
     def iteration(self, number: int) -> str:
@@ -290,7 +296,7 @@ class Arrival:
         self.reserver = self.stack.enter_context(ThreadPoolExecutor(1, "reserving"))
         self.finisher = self.stack.enter_context(ThreadPoolExecutor(1, "committing"))
         with self.components.database.read() as session:
-            project = _project(session, self.claim)
+            project = project_of(session, self.claim)
             self.detection = projects.is_detection(project)
             self.tier = TIERS[accounts.get(session, project.account_id).tier]
         self.head = self.member("project.json", ProjectMember, PROJECT_BYTES)
@@ -354,7 +360,7 @@ class Arrival:
         """One write transaction of this attempt; none once another worker has the job."""
         with self.components.database.write() as session:
             outputs.hold(session, self.claim)
-            change(session, _project(session, self.claim))
+            change(session, project_of(session, self.claim))
 
     def image_id(self, seq: int) -> str | None:
         """The id here of an image there; None of one that was erased before it came."""
@@ -371,7 +377,7 @@ class Arrival:
         if len(set(there)) != len(there):
             raise tar.Damaged("It names a tag twice.")
         self.living = {row.id for row in member.tags}
-        self.tags = {id: self.names.tag(id) for id in there}
+        self.tags = {id: self.names.other(id) for id in there}
 
         def make(session: Session, project: Project) -> None:
             for row in member.tags:
@@ -448,7 +454,7 @@ class Arrival:
     def check_room(self) -> None:
         settings = self.components.settings
         if shutil.disk_usage(settings.data).free < settings.min_free_bytes:
-            raise _failure("The server's disk is nearly full; ask its operator to make room.")
+            raise failure("The server's disk is nearly full; ask its operator to make room.")
 
     def _check(self, row: ImageRow) -> None:
         """See that an image and all it carries may be in a project here."""
@@ -530,7 +536,7 @@ class Arrival:
         project.tagged_count += sum(1 for one in made if one["tagged"])
         quota = self.tier.images_per_project
         if quota is not None and project.image_count > quota:
-            raise _failure(f"This tier allows {quota} images per project, and it has more.")
+            raise failure(f"This tier allows {quota} images per project, and it has more.")
         live = Counter(link.tag for row in batch.rows for link in row.tags if link.until is None)
         for tag, count in live.items():
             session.execute(update(Tag).where(Tag.id == self.tags[tag]).values(image_count=Tag.image_count + count))
