@@ -210,7 +210,7 @@ def test_a_service_that_stays_down_ends_the_copy_which_goes_on_later(tmp_path: P
         return Answer(503) if down and asked.picture and asked.path.endswith("000002") else answer
 
     with faked(Fake(), change) as server:
-        with pytest.raises(Unanswered, match="503 is answered. Tried 3 times"):
+        with pytest.raises(Unanswered, match="answered 503. Tried 3 times"):
             copied(server.endpoint, tmp_path / "work")
         before, down = len(server.came), False
         archive, outcome = copied(server.endpoint, tmp_path / "work")

@@ -152,7 +152,9 @@ class Resource:
         """
         try:
             return json.loads(
-                self._call(_with(API + path, parameters), None if body is None else json.dumps(body).encode())
+                self._call(
+                    _with(API + path, parameters), None if body is None else json.dumps(body).encode(), JSON_BYTES
+                )
             )
         except Unusable as error:
             raise Unanswered(f"An answer of {self._name} can't be used. {error}") from None
@@ -180,24 +182,25 @@ class Resource:
         """
         if not uri.lower().startswith(("http://", "https://")):
             # In a virtual network the resource names a path, and gives the bytes itself.
-            where = _with(f"{API}/projects/{project_id}/artifacts", {"path": uri})
-            yield self._call(where, None, most=most, gone=Lapsed)
+            target = _with(f"{API}/projects/{project_id}/artifacts", {"path": uri})
+            yield self._call(target, None, most, gone=Lapsed)
             return
+        where = _host(uri)
         if self._secure and not uri.lower().startswith("https://"):
             raise Unusable("Its address is not encrypted (http), though the resource's is.")
         if whole:
-            yield self._again(lambda: self._fetched(uri, most))
+            yield self._again(lambda: self._fetched(uri, most), where)
             return
         try:
             with self._opened(self._bytes, "GET", uri, {}, None) as response:
                 self._check_bytes(response)
                 yield from self._body(response, most)
         except _FAILURES as error:
-            raise Unanswered(f"An address that {self._name} gave breaks off ({_kind(error)}).") from None
+            raise Unanswered(f"{where} breaks off ({_kind(error)}).") from None
 
     # --- one call
 
-    def _call(self, target: str, body: bytes | None, most: int = JSON_BYTES, gone: type[Exception] = NotThere) -> bytes:
+    def _call(self, target: str, body: bytes | None, most: int, gone: type[Exception] = NotThere) -> bytes:
         def once() -> bytes | _Again:
             self._pace.wait()
             headers = {"Training-Key": self._key}
@@ -211,7 +214,7 @@ class Resource:
                 said = b"".join(self._body(response, 2**16, cut=True))
                 return self._refusal(response.status, named, said, gone)
 
-        answer: bytes = self._again(once)
+        answer: bytes = self._again(once, self._name)
         return answer
 
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes, gone: type[Exception]) -> "_Again":
@@ -248,7 +251,7 @@ class Resource:
             named = _named(response)
             if response.status == 429 or response.status in _BUSY:
                 wait = _retry_after(named) if response.status == 429 else None
-                return _Again(f"Where the pictures are, {response.status} is answered.", wait=wait)
+                return _Again(f"{_host(uri)} answered {response.status}.", wait=wait)
             self._check_bytes(response)
             try:
                 data = b"".join(self._body(response, most))
@@ -268,7 +271,7 @@ class Resource:
         if response.status != 200:
             raise Unusable(f"Its address answered {response.status}.")
 
-    def _again(self, once: "Callable[[], Any]") -> Any:
+    def _again(self, once: "Callable[[], Any]", where: str) -> Any:
         """Try until there is an answer, or patience ends.
 
         Raises:
@@ -280,7 +283,7 @@ class Resource:
             try:
                 answer = once()
             except _FAILURES as error:
-                answer = _Again(f"{self._name} can't be reached ({_kind(error)}).")
+                answer = _Again(f"{where} can't be reached ({_kind(error)}).")
             if not isinstance(answer, _Again):
                 return answer
             if answer.wait is not None:
@@ -427,6 +430,21 @@ def _checked(endpoint: str) -> tuple[str, bool, list[outbound.Network]]:
         raise Unanswered("The endpoint must be an https address: over http anybody on the way could read the key.")
     at = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
     return at.removesuffix(API).rstrip("/"), parts.scheme == "https", allowed
+
+
+def _host(uri: str) -> str:
+    """The host of an address.
+
+    Raises:
+        Unusable: It has none.
+    """
+    try:
+        host = urlsplit(uri).hostname
+    except ValueError:
+        host = None
+    if not host:
+        raise Unusable("Its address is none.")
+    return host
 
 
 def _with(path: str, parameters: Mapping[str, str | int | Sequence[str]] | None) -> str:
