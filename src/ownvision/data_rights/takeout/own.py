@@ -201,13 +201,13 @@ def _receipt(row: Receipt) -> Shape:
     }
 
 
-def _image(image: Row[Any], **values: Any) -> ImageRow:
+def _image(image: Row[Any], /, **values: Any) -> ImageRow:
     return KeptImageRow.model_construct(
         id=image.id, path=None, uploaded_by=image.uploaded_by, restricted=image.restricted, **values
     )
 
 
-def _region(box: Row[Any], **values: Any) -> KeptRegionRow:
+def _region(box: Row[Any], /, **values: Any) -> KeptRegionRow:
     return KeptRegionRow.model_construct(id=box.id, **values)
 
 

@@ -148,11 +148,11 @@ def revoked(session: Session, export: ProjectExport) -> bool:
     return session.get(ProjectExport, export.id) is None
 
 
-def _image(_: Row[Any], **values: Any) -> ImageRow:
+def _image(_: Row[Any], /, **values: Any) -> ImageRow:
     return ImageRow.model_construct(**values)
 
 
-def _region(_: Row[Any], **values: Any) -> RegionRow:
+def _region(_: Row[Any], /, **values: Any) -> RegionRow:
     return RegionRow.model_construct(**values)
 
 
