@@ -63,7 +63,9 @@ def classifier(house: Components) -> Project:
     """Two iterations, published, exported and default; a negative tag, untagged images, one erased everywhere."""
     project = t.make_project(house, "Farben: rot/blau?", "Multilabel")
     ids = t.fill(house, project, {"red": 7, "blue": 6})
-    t.upload(house, project, [t.coloured(2, seed) for seed in range(5)], [t.make_tag(house, project, "nichts", "Negative")])
+    t.upload(
+        house, project, [t.coloured(2, seed) for seed in range(5)], [t.make_tag(house, project, "nichts", "Negative")]
+    )
     named(house, project, [ids["red"]], NAMES, 100)
     first = t.train(house, project)
     with house.database.read() as session:
@@ -75,9 +77,7 @@ def classifier(house: Components) -> Project:
     with house.database.write() as session:
         row = projects.get(session, project.account_id, project.id, lock=True)
         account = accounts.get(session, project.account_id)
-        iterations.publish(
-            session, row, first.id, "alt", account.prediction_resource_id, False, house.settings.limits
-        )
+        iterations.publish(session, row, first.id, "alt", account.prediction_resource_id, False, house.settings.limits)
         iterations.update(session, row, second.id, name=None, default=True, limits=house.settings.limits)
         exports.start(session, row, first.id, "ONNX", None)
         session.add(RetentionRule(account_id=row.account_id, project_id=row.id, kind="predictions", days=90))

@@ -1,5 +1,7 @@
 """Exports: an archive of an iteration's model for one platform and flavor, made by a job."""
 
+import re
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -7,7 +9,7 @@ from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
 from ownvision.exporters import PLATFORMS
 from ownvision.jobs import rows
-from ownvision.services import iterations, notices, outputs
+from ownvision.services import iterations, notices, outputs, projects
 from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL
 from ownvision.store import ledger
@@ -18,6 +20,7 @@ from ownvision.store.tables.base import new_id, now
 EXPORTING, DONE, FAILED = "Exporting", "Done", "Failed"
 ARCHIVE = "archive.zip"
 KIND = "export"
+_FLAVOR = re.compile(r"[A-Za-z0-9]{0,64}")
 
 
 def all(session: Session, project: Project, iteration_id: str) -> list[Export]:
@@ -30,6 +33,11 @@ def all(session: Session, project: Project, iteration_id: str) -> list[Export]:
     return list(
         session.scalars(select(Export).where(Export.iteration_id == iteration.id).order_by(Export.created, Export.id))
     )
+
+
+def is_nameable(platform: str, flavor: str) -> bool:
+    """Whether an export that was made elsewhere can be shown here, though it could not be made here."""
+    return platform in projects.EXPORT_PLATFORMS and _FLAVOR.fullmatch(flavor) is not None
 
 
 def start(

@@ -24,7 +24,7 @@ from ownvision.learning import pixels
 PAGE = 256
 PREDICTIONS = 100  # of a page; how many the original gives at most is not known
 IDS = 64  # in one address, whose length is limited
-PICTURE_BYTES, ARCHIVE_BYTES = 10 * 2**20, 2 * 2**30
+PICTURE_BYTES, ARCHIVE_BYTES = 10 * 2**20, 512 * 2**20
 LEAST_FREE = 256 * 2**20
 MOST = 1_000_000  # images, scored images, predictions, of one project
 MANY = 10_000  # projects, tags, iterations: lists that come whole

@@ -34,7 +34,7 @@ from ownvision.data_rights.takeout.contents import (
 from ownvision.data_rights.takeout.source import Exported, Learned, Missing, Picture, Stored
 from ownvision.domains import CLASSIFICATION, DETECTION, DOMAINS, GENERAL
 from ownvision.errors import OwnVisionError
-from ownvision.services import predictions, projects, regions, tags
+from ownvision.services import exports, predictions, projects, regions, tags
 from ownvision.services.regions import Box
 from ownvision.services.travel.contents import (
     FORMAT,
@@ -194,7 +194,9 @@ class AzureProject:
             "WHERE i.id = p.iteration AND i.revision IS NOT NULL)",
             self._id,
         )
-        self._notes.found["{n} stored predictions are of an iteration that was deleted, and were left out"] = lost
+        self._notes.found[
+            "{n} stored predictions are of an iteration that was deleted: they lie in the archive, and are not restored"
+        ] = lost
         return Counts(images=images, tags=len(self._tags), regions=boxes, iterations=len(self._numbers))
 
     def _head(self, counts: Counts) -> ProjectMember:
@@ -465,12 +467,14 @@ class AzureProject:
         )
 
     def _exports(self, id: str, number: int, created: datetime) -> Iterator[Exported]:
-        found = list(
-            self._work.rows("SELECT place, shape, sha256, size FROM exports WHERE iteration = ? ORDER BY place", id)
-        )
-        for place, shape, sha256, _ in found:
+        found = list(self._work.rows("SELECT place, shape, sha256 FROM exports WHERE iteration = ? ORDER BY place", id))
+        taken = set()
+        for place, shape, sha256 in found:
             told = answers.one(answers.Export, json.loads(shape))
             flavor = told.flavor or ""
+            if (told.platform, flavor) in taken:
+                continue
+            taken.add((told.platform, flavor))
             row = ExportRow(
                 id=str(uuid.uuid5(uuid.UUID(id), f"{told.platform}/{flavor}")),
                 number=number,
@@ -479,7 +483,8 @@ class AzureProject:
                 created=created,
                 sha256=sha256,
             )
-            chunks = self._archive(id, place, sha256) if told.status == "Done" else None
+            done = told.status == "Done" and exports.is_nameable(told.platform, flavor)
+            chunks = self._archive(id, place, sha256) if done else None
             yield Exported(json.loads(shape), row, chunks)
 
     def _archive(self, id: str, place: int, sha256: str | None) -> Callable[[], Iterator[bytes]]:
@@ -502,19 +507,18 @@ class AzureProject:
     def predictions(self) -> Iterator[Stored]:
         """Stored predictions, oldest first."""
         rows = self._work.rows("SELECT id, shape FROM predictions WHERE project = ? ORDER BY created, row", self._id)
+        known = self._living | self._former
         kinds = {id: json.loads(shape).get("classificationType") for id, _, _, shape, _ in self._iterations}
         for id, shape in rows:
             raw = unpacked(shape)
             told = answers.one(answers.Stored, raw)
-            if told.iteration not in self._numbers:
-                continue
             picture = self._work.fetched(self._id, id) or _ABSENT
-            found = predictions.kept(_predicted(told.predictions))
+            found = _predicted([one for one in told.predictions if one.tag_id in known])
             yield Stored(
                 raw,
                 PredictionRow(
                     id=id,
-                    number=self._numbers[told.iteration],
+                    number=self._numbers.get(told.iteration, 0),  # 0: there is none
                     domain_id=self._domain(told.domain),
                     application=told.application,
                     created=told.created,
