@@ -101,7 +101,12 @@ def _copied(
             stack.callback(resource.close)
             kept = Work(work, copying.of(resource.endpoint, wanted, account))
             stack.callback(kept.close)
-            differences = copying.gather(resource, kept, wanted, bars)
+            try:
+                differences = copying.gather(resource, kept, wanted, bars)
+            except Unanswered:
+                if kept.is_empty:
+                    kept.remove()
+                raise
             archive, outcome = copying.write(kept, resource.endpoint, bars)
             outcome.differences[:0] = differences
             yield archive, outcome, bars

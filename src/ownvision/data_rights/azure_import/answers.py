@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 Shape = dict[str, Any]
 _GUID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
-def _moment(text: Any) -> datetime:
+def moment(text: Any) -> datetime:
     """A moment as the service writes it: up to seven digits of a second, with or without a zone, which is UTC then."""
     if not isinstance(text, str):
         raise ValueError("no moment")
@@ -27,7 +27,9 @@ Guid = Annotated[
 ]
 Text = Annotated[str, Field(max_length=16_384)]
 Address = Annotated[str, Field(max_length=8_192)]
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+Moment = Annotated[datetime, BeforeValidator(moment)]
+# As it came, for shapes that are made of parts.
+MomentText = Annotated[str, Field(max_length=64), AfterValidator(lambda text: moment(text) and text)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Bag = Annotated[dict[str, bool] | None, BeforeValidator(lambda value: value if isinstance(value, dict) else None)]
@@ -85,7 +87,7 @@ class ImageTag(_Answer):
     """A tag that an image carries."""
 
     tag_id: Guid
-    created: Moment
+    created: MomentText
 
 
 class Region(_Answer):
@@ -93,7 +95,7 @@ class Region(_Answer):
 
     region_id: Guid
     tag_id: Guid
-    created: Moment
+    created: MomentText
     left: float
     top: float
     width: float

@@ -275,9 +275,9 @@ def _keep_image(work: Work, project: str, iteration: str, revision: int, image: 
 def _carried(image: answers.Image) -> dict[str, Any]:
     """What an image carries: tags as (id, when), boxes as (id, tag, when, left, top, width, height)."""
     return {
-        "tags": sorted([tag.tag_id, tag.created.isoformat()] for tag in image.tags or ()),
+        "tags": sorted([tag.tag_id, tag.created] for tag in image.tags or ()),
         "regions": sorted(
-            [box.region_id, box.tag_id, box.created.isoformat(), box.left, box.top, box.width, box.height]
+            [box.region_id, box.tag_id, box.created, box.left, box.top, box.width, box.height]
             for box in image.regions or ()
         ),
         "metadata": image.metadata or {},

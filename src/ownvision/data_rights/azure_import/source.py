@@ -296,7 +296,7 @@ class AzureProject:
             metadata=carried[-1].metadata,
             path=None,
             tags=[
-                LinkRow(tag=tag, created=datetime.fromisoformat(when), since=first, until=self._until(last))
+                LinkRow(tag=tag, created=answers.moment(when), since=first, until=self._until(last))
                 for tag, first, last, when in _runs(carried, lambda one: one.tags)
             ],
             regions=_boxes(carried, self._until),
@@ -609,9 +609,7 @@ def _boxes(carried: Sequence[Carried], until: Callable[[int], int | None]) -> li
         own = id if id not in taken else str(uuid.uuid5(uuid.UUID(id), f"{first}/{len(taken)}"))
         taken.add(own)
         found.append(
-            KeptRegionRow(
-                id=own, tag=tag, box=sides, created=datetime.fromisoformat(when), since=first, until=until(last)
-            )
+            KeptRegionRow(id=own, tag=tag, box=sides, created=answers.moment(when), since=first, until=until(last))
         )
     return found
 

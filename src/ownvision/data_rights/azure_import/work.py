@@ -138,6 +138,11 @@ class Work:
         self.close()
         shutil.rmtree(self.folder)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was fetched yet."""
+        return self.one("SELECT 1 FROM projects") is None
+
     # --- rows
 
     def rows(self, statement: str, *values: Any) -> Iterator[tuple[Any, ...]]:
