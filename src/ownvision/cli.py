@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ownvision.client import ClientError
 from ownvision.client import commands as client_commands
-from ownvision.commands import account, azure
+from ownvision.commands import account, azure, data, erase, hold, receipt, retention
 from ownvision.commands.installation import RUN, AsJson, Data, installation, settings_with
 from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
@@ -23,7 +23,12 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(account.app, name="account", rich_help_panel=RUN)
+app.add_typer(data.app, name="data", rich_help_panel=RUN)
+app.add_typer(erase.app, name="erase", rich_help_panel=RUN)
+app.add_typer(hold.app, name="hold", rich_help_panel=RUN)
 app.add_typer(azure.app, name="import", rich_help_panel=RUN)
+app.add_typer(receipt.app, name="receipt", rich_help_panel=RUN)
+app.add_typer(retention.app, name="retention", rich_help_panel=RUN)
 client_commands.add_to(app)
 
 

@@ -25,8 +25,10 @@ class Settings(BaseSettings):
     uri_hours: int = Field(24, ge=1, description="Hours an image or download address stays valid")
     prediction_days: int = Field(30, ge=1, description="Days a stored prediction is kept")
     suggestion_days: int = Field(30, ge=1, description="Days suggested tags and regions are kept")
-    project_token_days: int = Field(7, ge=1, description="Days a token of ExportProject is valid")
     takeout_days: int = Field(7, ge=1, description="Days a takeout is kept")
+    audit_days: int = Field(365, ge=1, description="Days an entry of the audit trail is kept")
+    job_days: int = Field(90, ge=1, description="Days the record of a job is kept after it ended")
+    project_token_days: int = Field(7, ge=1, description="Days a token of ExportProject is valid")
     url_allow: list[str] = Field(
         [],
         description="Networks (CIDR) that image URLs, tokens, storage and webhooks may lead to, though private",
@@ -47,6 +49,9 @@ class Settings(BaseSettings):
     )
     cors_origins: list[str] = Field(["*"], description="Origins whose web pages may call the service; `[]`: none")
     job_lease: float = Field(20.0, gt=0, description="Seconds a worker may be silent before its job is taken up again")
+    scrub_seconds: float = Field(
+        60.0, ge=0, description="Seconds between two rewritings of the database for receipts that wait, at least"
+    )
     threads: int = Field(0, ge=0, description="Threads of one model; 0: as many as there are cores")
     models_cached: int = Field(8, ge=1, description="Published models kept in memory")
     worker: bool = Field(True, description="Whether `serve` also starts the job worker")

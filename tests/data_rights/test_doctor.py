@@ -15,6 +15,7 @@ from ownvision.settings import Settings
 from ownvision.store import ledger
 from ownvision.store.tables import Blob, Image, Iteration, Job, Project, Tag
 from ownvision.store.tables.base import now
+from tests.services import trained as t
 from tests.services.conftest import png
 
 House = tuple[Components, Project, str]
@@ -180,9 +181,7 @@ def test_each_planted_fault_is_found(
 
 def test_a_deleted_project_leaves_no_file_and_no_key(installation: House) -> None:
     house, project, _ = installation
-    with house.database.write() as session:
-        projects.delete(session, projects.get(session, project.account_id, project.id))
-    house.keys.destroy_project(project.id)
+    t.erase(house, project)
     ledger.sweep(house.database, house.blobs)
     assert list(doctor(house)) == []
     assert list((house.settings.data / "objects").rglob("*")) == []

@@ -82,9 +82,7 @@ def test_an_import_whose_project_is_deleted_ends(house: Components, copy: Projec
     worker = start(OWNVISION_JOB_LEASE="1.5")
     _until(lambda: _arrived(house, copy) > 0, house)
     running = _children(worker)
-    with house.database.write() as session:
-        projects.delete(session, projects.to_delete(session, copy.account_id, copy.id))
-    house.keys.destroy_project(copy.id)
+    t.close(house, copy)
     _until(lambda: not any(_alive(pid) for pid in running), house)
     _until(lambda: not Path(house.settings.data / "objects" / copy.id).exists(), house)
     assert worker.poll() is None

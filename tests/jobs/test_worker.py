@@ -140,8 +140,7 @@ def test_a_process_that_is_silent_beyond_its_lease_loses_its_job_and_is_ended(
 def test_a_training_whose_project_is_deleted_ends(house: Components, training: Project, start: Starter) -> None:
     worker = start(OWNVISION_JOB_LEASE="1.5")
     _until(lambda: _job(house).state == "running" and _children(worker), house)
-    with house.database.write() as session:
-        projects.delete(session, projects.get(session, training.account_id, training.id, lock=True))
+    t.close(house, training)
     _until(lambda: not _children(worker), house)
     _until(lambda: not list(house.blobs.list()) and not house.keys.projects(), house)
     assert worker.poll() is None

@@ -298,8 +298,7 @@ def test_a_deleted_project_is_not_told_of(house: Components, receiver: Hook) -> 
     project = t.make_project(house, "Colours")
     _subscribe(house, project, receiver.url)
     _tell(house, project, "one")
-    with house.database.write() as session:
-        projects.delete(session, projects.get(session, project.account_id, project.id, lock=True))
+    t.close(house, project)
     assert _rows(house) == []
     delivery.post(house)
     assert receiver.came == []

@@ -13,6 +13,7 @@ from ownvision.services.components import Components
 from ownvision.services.intake import Picture
 from ownvision.services.regions import Box, RegionEntry
 from ownvision.store.tables import Account, Blob, Project
+from tests.services import trained as t
 from tests.services.conftest import DETECTION, picture, png
 
 
@@ -306,9 +307,7 @@ def test_a_project_deleted_during_an_upload_is_not_found_and_nothing_is_left(
     project = make_project()
 
     def delete_meanwhile() -> bytes:
-        with house.database.write() as session:
-            projects.delete(session, projects.get(session, project.account_id, project.id))
-        house.keys.destroy_project(project.id)
+        t.close(house, project)
         return png(1)
 
     with pytest.raises(OwnVisionError) as refused:

@@ -435,8 +435,7 @@ def expired(house: Components, project: Project, token: str) -> str:
 
 
 def deleted(house: Components, project: Project, token: str) -> str:
-    with house.database.write() as session:
-        projects.delete(session, projects.get(session, project.account_id, project.id, lock=True))
+    t.close(house, project)
     return token
 
 
@@ -506,9 +505,7 @@ def test_a_project_is_read_only_until_it_has_arrived(house: Components) -> None:
         with pytest.raises(OwnVisionError) as refusal:
             attempt()
         assert refusal.value.code == "BadRequestOperationNotSupported"
-    with house.database.write() as session:
-        projects.delete(session, projects.to_delete(session, copy.account_id, copy.id))
-    house.keys.destroy_project(copy.id)
+    t.close(house, copy)
     t.work(house)
     nothing_is_wrong(house)
 
@@ -526,8 +523,7 @@ def test_a_cancelled_import_leaves_a_failed_project_without_images(house: Compon
         rows.cancel_job(session, claim.job_id)
     t.runner.run(house, claim)
     assert (now_of(house, copy).status, job_of(house, copy).state) == ("Failed", "cancelled")
-    with house.database.write() as session:
-        projects.delete(session, projects.get(session, copy.account_id, copy.id, lock=True))
+    t.close(house, copy)
 
 
 def test_a_second_attempt_begins_with_nothing_of_the_first(house: Components) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image as Pillow
 from sqlalchemy.orm import Session
 
+from ownvision.data_rights import closing, erasure
+from ownvision.data_rights.who import OPERATOR, Who
 from ownvision.jobs import rows, runner
 from ownvision.limits import Tier
 from ownvision.services import accounts, intake, iterations, projects, tags, training
@@ -17,7 +19,7 @@ from ownvision.services.intake import Picture
 from ownvision.services.regions import Box
 from ownvision.settings import Settings
 from ownvision.store import ledger
-from ownvision.store.tables import Iteration, Project
+from ownvision.store.tables import Iteration, Project, Receipt
 
 COMPACT = "0732100f-1a38-4e49-a514-c9b44c697ab5"
 GENERAL = "ee85a74c-405e-4adc-bb47-ffa8ca0c9f31"
@@ -146,6 +148,21 @@ def train(house: Components, project: Project, **wishes: Any) -> Iteration:
     work(house)
     with house.database.read() as session:
         return iterations.get(session, project, iteration.id)
+
+
+def close(house: Components, project: Project) -> Receipt:
+    """Delete a project; its key is destroyed, its rows and bytes are a job's to remove (`work`)."""
+    with house.database.write() as session:
+        receipt = erasure.erase_project(session, Who(project.account_id, OPERATOR), project.id)
+    erasure.after_commit(house, receipt)
+    return receipt
+
+
+def erase(house: Components, project: Project) -> Receipt:
+    """Delete a project with all that it holds."""
+    receipt = close(house, project)
+    closing.empty(house, project.id)
+    return receipt
 
 
 def files(house: Components) -> set[str]:

@@ -22,6 +22,7 @@ from ownvision.api.training import (
     tags,
     travel,
 )
+from ownvision.services import predictions as predictions_rules
 from ownvision.services.components import Components
 from ownvision.services.usage import Meter
 
@@ -62,7 +63,8 @@ def assemble(components: Components) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.rates = Rates()
     app.state.memo = Memo(components.database)
-    app.state.meter = Meter(components.database)
+    # Beside it: another process may have erased an iteration whose model this one has loaded.
+    app.state.meter = Meter(components.database, beside=lambda: predictions_rules.forget_erased(components))
     app.state.draining = False
     errors.install(app)
     for router in _ROUTERS:
@@ -79,7 +81,7 @@ def assemble(components: Components) -> FastAPI:
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["apim-request-id", "Retry-After"],
+            expose_headers=["apim-request-id", "OwnVision-Receipt", "Retry-After"],
             max_age=86_400,
         )
     app.add_middleware(

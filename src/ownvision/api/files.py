@@ -7,7 +7,7 @@ from datetime import datetime
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response, StreamingResponse
 
@@ -21,7 +21,7 @@ from ownvision.services.travel import leaving, tokens
 from ownvision.services.uris import Resource
 from ownvision.store.blobs import BlobExists, BlobMissing
 from ownvision.store.keys import KeyMissing
-from ownvision.store.tables import Export, Image, Iteration, Prediction, ProjectExport
+from ownvision.store.tables import Export, Image, Iteration, Prediction, Project, ProjectExport, Takeout
 from ownvision.store.tables.base import now
 
 router = APIRouter(
@@ -34,6 +34,7 @@ router = APIRouter(
 )
 BYTES = "application/octet-stream"
 _STEP = 1 << 20
+_ARCHIVES = ("export", "takeout")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 _GONE = OwnVisionError("NotFound", "There is nothing at this address any more.")
 
@@ -58,6 +59,12 @@ def prediction_file(request: Request, project: str, image: str) -> Response:
 @router.get("/m-{project}/{archive}", operation_id="GetExportFile", response_model=None, response_class=Response)
 def export_file(request: Request, project: str, archive: str) -> Response:
     """An export's archive."""
+    return _answer(request)
+
+
+@router.get("/takeouts/{owner}/{archive}", operation_id="GetTakeoutFile", response_model=None, response_class=Response)
+def takeout_file(request: Request, owner: str, archive: str) -> Response:
+    """A takeout's archive; a download that was cut off goes on where it was (`Range`)."""
     return _answer(request)
 
 
@@ -113,14 +120,16 @@ def _answer(request: Request) -> Response:
     with components.database.read() as session:
         media = media_type(session, resource)
     tag = f'"{resource.object_id}-{resource.file}"'
-    headers = {"ETag": tag, "Cache-Control": _caching(query), "Accept-Ranges": "bytes"}
+    # Of a takeout no copy is to stay on the way: it dies with the first thing in it that is erased.
+    caching = "no-store" if resource.kind == "takeout" else _caching(query)
+    headers = {"ETag": tag, "Cache-Control": caching, "Accept-Ranges": "bytes"}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    if resource.kind == "export":
+    if resource.kind in _ARCHIVES:
         name = path.rpartition("/")[2]
         headers["Content-Disposition"] = f'attachment; filename="{name}"'
     key, size = _there(components, resource)
-    if resource.file != uris.ORIGINAL and resource.kind != "export" and not key.endswith(uris.ORIGINAL):
+    if resource.file != uris.ORIGINAL and resource.kind not in _ARCHIVES and not key.endswith(uris.ORIGINAL):
         media = "image/jpeg"
     return _ranged(components, request, key, size, media, headers)
 
@@ -131,6 +140,8 @@ def media_type(session: Session, resource: Resource) -> str:
     Raises:
         OwnVisionError: NotFound.
     """
+    if session.scalar(select(Project.closed).where(Project.id == resource.project_id)) is not None:
+        raise _GONE
     if resource.kind == "image":
         format = session.scalar(
             select(Image.format).where(Image.id == resource.object_id, Image.project_id == resource.project_id)
@@ -142,12 +153,8 @@ def media_type(session: Session, resource: Resource) -> str:
             )
         )
     else:
-        format = session.scalar(
-            select(Export.status)
-            .join(Iteration, Iteration.id == Export.iteration_id)
-            .where(Export.id == resource.object_id, Iteration.project_id == resource.project_id)
-        )
-        if format == "Done":
+        status = session.scalar(_status(resource))
+        if status == "Done":
             return "application/zip"
         format = None
     if format is None:
@@ -155,9 +162,23 @@ def media_type(session: Session, resource: Resource) -> str:
     return f"image/{format.lower()}"
 
 
+def _status(resource: Resource) -> Select[str]:
+    if resource.kind == "takeout":
+        return select(Takeout.status).where(
+            Takeout.id == resource.object_id,
+            func.coalesce(Takeout.project_id, Takeout.account_id) == resource.project_id,
+            Takeout.expires > now(),
+        )
+    return (
+        select(Export.status)
+        .join(Iteration, Iteration.id == Export.iteration_id)
+        .where(Export.id == resource.object_id, Iteration.project_id == resource.project_id)
+    )
+
+
 def _made(components: Components, resource: Resource) -> str:
     """The file under the prefix that answers: a copy that is missing is made now, and stays with its original."""
-    if resource.kind == "export" or resource.file == uris.ORIGINAL:
+    if resource.kind in _ARCHIVES or resource.file == uris.ORIGINAL:
         return resource.file
     if components.blobs.exists(resource.prefix + resource.file):
         return resource.file

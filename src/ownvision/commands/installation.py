@@ -11,12 +11,18 @@ from ownvision.client import ClientError
 from ownvision.settings import Settings
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from ownvision.services.components import Components
 
 RUN = "Run a service"
 Data = Annotated[
     Path | None, typer.Option(help="Folder that holds database, objects and keys; default OWNVISION_DATA or ./data")
 ]
+AccountName = Annotated[
+    str | None, typer.Option("--account", help="User name of the account; not needed while there is one")
+]
+ProjectName = Annotated[str | None, typer.Option("--project", help="A project's name or id; default: the account")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
@@ -40,3 +46,23 @@ def installation(data: Path | None) -> Iterator["Components"]:
         yield components
     finally:
         components.database.close()
+
+
+def scope(session: "Session", account: str | None, project: str | None) -> tuple[str, str | None]:
+    """Ids of the account of that user name and of its project of that name or id.
+
+    Raises:
+        OwnVisionError: There is no such account, or several and no name; NotFoundProject, with the names there are.
+    """
+    from ownvision.errors import OwnVisionError
+    from ownvision.services import accounts, projects
+
+    account_id = accounts.named(session, account).id
+    if project is None:
+        return account_id, None
+    there = projects.all(session, account_id)
+    found = next((row.id for row in there if project in (row.id, row.name)), None)
+    if found is None:
+        names = ", ".join(sorted(row.name for row in there)) or "none"
+        raise OwnVisionError("NotFoundProject", f"There is no project {project!r}; there are: {names}.")
+    return account_id, found

@@ -39,7 +39,18 @@ class Finding:
 
 
 def doctor(components: Components) -> Iterator[Finding]:
-    """Examine an installation, serving or not; nothing found means nothing is lost, orphaned or damaged."""
+    """Examine an installation, serving or not; nothing found means nothing is lost, orphaned or damaged.
+
+    What is on its way out with a closed project or account is passed over.
+    """
+    with components.database.read() as session:
+        closed = _closed(session)
+    for finding in _examined(components):
+        if finding.kind == "stray key" or finding.where.partition("/")[0] not in closed:
+            yield finding
+
+
+def _examined(components: Components) -> Iterator[Finding]:
     with components.database.read() as session:
         yield from _database(session, components)
     yield from _keys(components)
@@ -48,6 +59,20 @@ def doctor(components: Components) -> Iterator[Finding]:
         yield from _counts(session)
         yield from _owners(session)
     yield from _files(components)
+
+
+def _closed(session: Session) -> set[str]:
+    """Ids of closed projects and accounts, and of what a closed project's rows are known by here."""
+    projects = select(Project.id).where(Project.closed.is_not(None))
+    iterations = select(Iteration.id).where(Iteration.project_id.in_(projects))
+    inside = (
+        projects,
+        select(Account.id).where(Account.closed.is_not(None)),
+        select(Tag.id).where(Tag.project_id.in_(projects)),
+        iterations,
+        select(Export.id).where(Export.iteration_id.in_(iterations)),
+    )
+    return {id for query in inside for id in session.scalars(query)}
 
 
 def _database(session: Session, components: Components) -> Iterator[Finding]:
@@ -64,8 +89,8 @@ def _keys(components: Components) -> Iterator[Finding]:
     # Under the write lock nobody is between making a key and committing what it is for.
     with components.database.write() as session:
         kinds = (
-            ("project", set(keys.projects()), set(session.scalars(select(Project.id)))),
-            ("account", set(keys.accounts()), set(session.scalars(select(Account.id)))),
+            ("project", set(keys.projects()), set(session.scalars(select(Project.id).where(Project.closed.is_(None))))),
+            ("account", set(keys.accounts()), set(session.scalars(select(Account.id).where(Account.closed.is_(None))))),
         )
     for kind, there, rows in kinds:
         for id in sorted(there - rows):

@@ -4,12 +4,12 @@ import hashlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from ownvision.data_rights import retention
 from ownvision.data_rights.takeout import writer
 from ownvision.data_rights.takeout.own import Own
 from ownvision.errors import OwnVisionError
@@ -17,6 +17,7 @@ from ownvision.jobs import rows
 from ownvision.services import outputs, projects
 from ownvision.services.components import Components
 from ownvision.services.travel.leaving import Withdrawn
+from ownvision.settings import Settings
 from ownvision.store import ledger
 from ownvision.store.tables import Image, Project, Takeout
 from ownvision.store.tables.base import new_id, now
@@ -37,7 +38,7 @@ def start(
     session: Session,
     account_id: str,
     project_id: str | None,
-    days: int,
+    settings: Settings,
     selection: Mapping[str, Sequence[str]] | None = None,
 ) -> Takeout:
     """Queue a takeout; one of the same that is being made is given again.
@@ -46,7 +47,7 @@ def start(
         session: The caller's transaction.
         account_id: Whose.
         project_id: Of which project; None: of the whole account.
-        days: How long it is kept.
+        settings: Of this installation.
         selection: Ids of the ``images`` and ``predictions`` that it is to hold; None: everything.
 
     Raises:
@@ -64,6 +65,8 @@ def start(
     ):
         if row.selection == chosen:
             return row
+    kept = retention.effective(session, settings, account_id, project_id)
+    days = next(one.days for one in kept if one.kind == "takeouts")
     moment = now()
     row = Takeout(
         id=new_id(),
@@ -106,12 +109,6 @@ def remove(session: Session, row: Takeout) -> None:
     ledger.doom(session, [prefix_of(row)])
     session.delete(row)
     session.flush()
-
-
-def expire(session: Session, moment: datetime) -> None:
-    """Remove the takeouts whose time is over."""
-    for row in session.scalars(select(Takeout).where(Takeout.expires <= moment)):
-        remove(session, row)
 
 
 def doom_holding(session: Session, account_id: str, project_id: str | None) -> list[str]:
@@ -228,8 +225,3 @@ def failed(session: Session, project_id: str, takeout_id: str, reason: str) -> N
     if row is not None and row.status == EXPORTING:
         row.status, row.error = FAILED, reason
         ledger.doom(session, [prefix_of(row)])
-
-
-def due(moment: datetime) -> Any:
-    """Which rows `expire` removes."""
-    return Takeout.expires <= moment

@@ -48,6 +48,11 @@ class ModelCache:
             mine.set_exception(error)
         return mine.result()
 
+    def keys(self) -> list[str]:
+        """Of which models there is one loaded, or being loaded."""
+        with self._lock:
+            return list(self._models)
+
     def evict(self, key: str) -> None:
         """Forget a model: its iteration is gone."""
         with self._lock:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
-from ownvision.data_rights import takeouts
+from ownvision.data_rights import closing, takeouts
 from ownvision.data_rights.takeout import restoring
 from ownvision.jobs.rows import Claim
 from ownvision.services import embedding, exports, fitting
@@ -24,6 +24,7 @@ HANDLERS: dict[str, Callable[[Components, Claim], None]] = {
     "import": arriving.run,
     "restore": restoring.run,
     "takeout": takeouts.run,
+    closing.KIND: closing.run,
 }
 ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
     "train": fitting.failed,
@@ -32,6 +33,7 @@ ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
     "import": arriving.failed,
     "restore": restoring.failed,
     "takeout": takeouts.failed,
+    closing.KIND: closing.failed,
 }
 
 

@@ -26,6 +26,7 @@ _CALLED = {
     "import": "import",
     "restore": "import",
     "takeout": "takeout",
+    "erase": "erasure",
 }
 
 
@@ -223,15 +224,28 @@ def cancel_job(session: Session, job_id: str) -> Job | None:
 
 def cancel(session: Session, subjects: Sequence[str]) -> list[Job]:
     """Cancel queued jobs about these subjects and ask the running ones to stop; returns what was still queued."""
-    queued = []
-    for job in session.scalars(select(Job).where(Job.subject.in_(subjects), Job.state.in_((QUEUED, RUNNING)))):
+    return [job for job in stop(session, subjects) if job.state == CANCELLED]
+
+
+def stop(session: Session, subjects: Sequence[str]) -> list[Job]:
+    """Cancel queued jobs about these subjects and ask the running ones to stop; returns all of them."""
+    return _stop(session, Job.subject.in_(subjects))
+
+
+def stop_project(session: Session, project_id: str) -> list[Job]:
+    """Cancel a project's queued jobs and ask the running ones to stop; returns all of them."""
+    return _stop(session, Job.project_id == project_id)
+
+
+def _stop(session: Session, chosen: ColumnElement[bool]) -> list[Job]:
+    stopped = list(session.scalars(select(Job).where(chosen, Job.state.in_((QUEUED, RUNNING)))))
+    for job in stopped:
         if job.state == QUEUED:
             job.state, job.finished, job.error = CANCELLED, now(), "Cancelled before it started."
-            queued.append(job)
         else:
             job.cancel_requested = True
     session.flush()
-    return queued
+    return stopped
 
 
 def lapsed() -> ColumnElement[bool]:

@@ -11,34 +11,32 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from sqlalchemy import literal, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from ownvision.data_rights import erasure, takeouts
+from ownvision.data_rights import closing, receipts, retention, scrubbing, signing
 from ownvision.jobs import rows, runner
 from ownvision.jobs.engines import local
 from ownvision.jobs.handlers import on_failed
 from ownvision.jobs.parent import die_with_parent
-from ownvision.services import delivery, predictions, suggestions
+from ownvision.services import delivery
 from ownvision.services.components import open_components
-from ownvision.services.travel import tokens
 from ownvision.settings import Settings
 from ownvision.store import ledger
 from ownvision.store.blobs.local import LocalBlobs
 from ownvision.store.database import Database
 from ownvision.store.keys import KeyStore
-from ownvision.store.tables import Prediction, Suggestion
-from ownvision.store.tables.base import now
 
 log = logging.getLogger("ownvision.jobs")
 
 POLL_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 2.0
+RETENTION_SECONDS = 3_600.0
+LOG_FORMAT = "%(levelname)s %(name)s %(message)s"
 # Prefixes removed in one go: about 20 ms, so that a large erasure doesn't keep a training waiting.
 _SWEPT = 200
 
@@ -60,6 +58,9 @@ class _Worker:
     posting: local.Child | None = None
     disowned: set[str] = field(default_factory=set)  # jobs that were lost at the last look
     looked: float = 0.0  # when housekeeping last looked for work
+    expiring: Iterator[int] | None = None  # a round of retention under way
+    said: Hashable = None  # what rules and holds said at its beginning
+    retained: float = 0.0  # when it began
 
 
 def work(settings: Settings, stop: threading.Event) -> None:
@@ -148,31 +149,40 @@ def _keep_house(worker: _Worker) -> bool:
     database, data = worker.database, worker.settings.data
     if ledger.sweep(database, worker.blobs, _SWEPT, worker.keys.journal) >= _SWEPT:
         return True
+    if _retain(worker):
+        return True
     rows.recover(database, on_failed, rows.lapsed())
     _stop_the_disowned(worker)
-    _expire(database)
-    erasure.destroy_stray_keys(database, worker.keys)
+    scrubbing.destroy_stray_keys(database, worker.keys)
     if database.ballast is not None:
         database.ballast.keep()
-    if worker.posting is None and erasure.scrub_due(database, data):
+    closing.resume(database)
+    receipts.settle(database)
+    if signing.sign(database, worker.keys, scrubbing.scrubbed(data)):
+        database.empty_log()
+    if worker.posting is None and scrubbing.scrub_due(database, data, worker.settings.scrub_seconds):
         worker.scrubbing = _fork(worker, lambda: _scrub(worker.settings))
     worker.looked = time.monotonic()
     return False
 
 
-def _expire(database: Database) -> None:
-    moment = now()
-    for due, expire in (
-        (Prediction.expires <= moment, predictions.expire),
-        (Suggestion.expires <= moment, suggestions.expire),
-        (tokens.due(moment), tokens.expire),
-        (takeouts.due(moment), takeouts.expire),
-    ):
+def _retain(worker: _Worker) -> bool:
+    """One step of retention: a round begins every hour, and when a rule or hold has changed; says if more follows."""
+    database, settings = worker.database, worker.settings
+    if worker.expiring is None:
         with database.read() as session:
-            found = session.scalar(select(literal(True)).where(due).limit(1))
-        if found:
-            with database.write() as session:
-                expire(session, moment)
+            said = retention.asked(session)
+        if said == worker.said and time.monotonic() - worker.retained < RETENTION_SECONDS:
+            return False
+        worker.said, worker.retained, worker.expiring = said, time.monotonic(), retention.enforce(database, settings)
+    try:
+        done = next(worker.expiring, None) is None
+    except Exception:
+        worker.said, worker.expiring = None, None  # the next round begins at once
+        raise
+    if done:
+        worker.expiring = None
+    return not done
 
 
 def _stop_the_disowned(worker: _Worker) -> None:
@@ -191,7 +201,7 @@ def _stop_the_disowned(worker: _Worker) -> None:
 
 def _scrub(settings: Settings) -> None:
     database = Database(settings.sqlalchemy_url)
-    erasure.scrub(database, settings.data)
+    scrubbing.scrub(database, settings.data)
     database.close()
 
 
@@ -211,7 +221,7 @@ def main() -> None:
     """Entry of the process: ``python -m ownvision.jobs.worker``."""
     die_with_parent()
     os.setpgid(0, 0)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

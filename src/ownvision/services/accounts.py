@@ -6,16 +6,17 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
 from ownvision.limits import TIERS
-from ownvision.services import usage
+from ownvision.services import projects, usage
 from ownvision.services.components import Components
+from ownvision.store import ledger, tally
 from ownvision.store.keys import KeyStore
-from ownvision.store.tables import Account, ApiKey, Iteration, Project, Tag
+from ownvision.store.tables import Account, ApiKey, Iteration, Project, Receipt, Tag, Usage
 from ownvision.store.tables.base import new_id, now
 
 KINDS = ("training", "prediction")
@@ -41,14 +42,14 @@ def get(session: Session, account_id: str) -> Account:
         OwnVisionError: NotFoundApimSubscription, when there is none.
     """
     account = session.get(Account, account_id)
-    if account is None:
+    if account is None or account.closed is not None:
         raise OwnVisionError("NotFoundApimSubscription", f"There is no account {account_id}.")
     return account
 
 
 def all(session: Session) -> list[Account]:
     """Every account, oldest first."""
-    return list(session.scalars(select(Account).order_by(Account.created)))
+    return list(session.scalars(select(Account).where(Account.closed.is_(None)).order_by(Account.created)))
 
 
 def named(session: Session, user_name: str | None) -> Account:
@@ -168,8 +169,12 @@ def info(session: Session, keys: KeyStore, account: Account) -> dict[str, Any]:
     """GetAccountInfo in v1.2's shape, with the tier's quotas and what is used of them."""
     shown = _shown_keys(session, keys, account)
     tier = TIERS[account.tier]
-    projects = list(
-        session.scalars(select(Project).where(Project.account_id == account.id).order_by(Project.created.desc()))
+    mine = list(
+        session.scalars(
+            select(Project)
+            .where(Project.account_id == account.id, Project.closed.is_(None))
+            .order_by(Project.created.desc())
+        )
     )
     predicted = usage.predictions(session, account.id)
     iterations = _count_by_project(session, Iteration, account.id)
@@ -187,7 +192,7 @@ def info(session: Session, keys: KeyStore, account: Account) -> dict[str, Any]:
         "Keys": {"TrainingKeys": pair("training"), "PredictionKeys": pair("prediction")},
         "Quotas": {
             "Tier": account.tier,
-            "Projects": quota(tier.projects, len(projects)),
+            "Projects": quota(tier.projects, len(mine)),
             "Predictions": quota(tier.predictions_per_month, predicted),
             "PerProject": [
                 {
@@ -196,7 +201,7 @@ def info(session: Session, keys: KeyStore, account: Account) -> dict[str, Any]:
                     "Images": quota(tier.images_per_project, project.image_count),
                     "Tags": quota(tier.tags_per_project, tags.get(project.id, 0)),
                 }
-                for project in projects
+                for project in mine
             ],
         },
     }
@@ -212,19 +217,38 @@ def _count_by_project(session: Session, table: type[Iteration] | type[Tag], acco
     return {row[0]: row[1] for row in rows}
 
 
-def first_start(components: Components) -> Account:
-    """The installation's first account, made when there is none yet."""
+def close(session: Session, account: Account) -> None:
+    """Take an account out of everybody's sight: its API keys, names and counts go at once, and its projects close."""
+    for project in session.scalars(select(Project).where(Project.account_id == account.id, Project.closed.is_(None))):
+        projects.close(session, project)
+        tally.count(session, "projects", 1)
+    for kind, table in (("keys", ApiKey), ("usage", Usage)):
+        gone = session.execute(delete(table).where(table.account_id == account.id))
+        tally.count(session, kind, gone.rowcount)  # type: ignore[attr-defined]
+    account.user_name, account.email, account.closed = f"closed {account.id}", "", now()
+    tally.count(session, "accounts", 1)
+    ledger.close(session, ledger.ACCOUNT, account.id, account.id)
+    session.flush()
+
+
+def first_start(components: Components) -> Account | None:
+    """The installation's first account, made when nothing was ever kept here.
+
+    Returns:
+        None where every account was erased: whoever wants a new one says so (`ownvision account create`).
+    """
     settings = components.settings
     with components.database.write() as session:
         accounts = all(session)
-        return (
-            accounts[0]
-            if accounts
-            else create(
-                session,
-                components.keys,
-                user_name=settings.account_name,
-                email=settings.account_email,
-                tier=settings.tier,
-            )
+        if accounts:
+            return accounts[0]
+        used = session.scalar(select(Account.id).limit(1)) or session.scalar(select(Receipt.id).limit(1))
+        if used is not None or next(components.keys.erased(), None) is not None:
+            return None
+        return create(
+            session,
+            components.keys,
+            user_name=settings.account_name,
+            email=settings.account_email,
+            tier=settings.tier,
         )

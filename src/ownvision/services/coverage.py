@@ -4,11 +4,15 @@ A closed row (`until` set) is covered by an iteration of its project whose revis
 with every change that closes rows, and when an iteration goes.
 """
 
-from sqlalchemy import ColumnElement, delete, select
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
-from ownvision.store import ledger
-from ownvision.store.tables import Image, ImageTag, Iteration, Region
+from ownvision.store import ledger, tally
+from ownvision.store.tables import Image, ImageMetadata, ImageTag, Iteration, Region, Suggestion
+
+_PART = 500
 
 
 def release(session: Session, project_id: str) -> int:
@@ -18,18 +22,37 @@ def release(session: Session, project_id: str) -> int:
         How many images went.
     """
     session.flush()
-    for table in (ImageTag, Region):
-        session.execute(
+    for kind, table in (("imageTags", ImageTag), ("regions", Region)):
+        gone = session.execute(
             delete(table).where(*_uncovered(table, project_id)).execution_options(synchronize_session=False)
         )
-    ids = list(session.scalars(select(Image.id).where(*_uncovered(Image, project_id))))
-    if ids:
-        session.execute(
-            delete(Image).where(*_uncovered(Image, project_id)).execution_options(synchronize_session=False)
-        )
-        ledger.doom(session, [ledger.image_prefix(project_id, image_id) for image_id in ids])
+        tally.count(session, kind, gone.rowcount)  # type: ignore[attr-defined]
+    found = session.execute(select(Image.seq, Image.id).where(*_uncovered(Image, project_id))).all()
+    if found:
+        remove(session, [seq for seq, _ in found])
+        ledger.doom(session, [ledger.image_prefix(project_id, image_id) for _, image_id in found])
     session.expire_all()
-    return len(ids)
+    return len(found)
+
+
+def remove(session: Session, seqs: Sequence[int]) -> None:
+    """Delete the rows of images with all that hangs on them, counted by kind; their bytes are the caller's to doom."""
+    for start in range(0, len(seqs), _PART):
+        part = seqs[start : start + _PART]
+        named = select(func.count(Image.file_name)).where(Image.seq.in_(part))
+        tally.count(session, "fileNames", session.scalar(named) or 0)
+        for kind, table in (
+            ("imageTags", ImageTag),
+            ("regions", Region),
+            ("metadata", ImageMetadata),
+            ("suggestions", Suggestion),
+        ):
+            hanging = session.execute(
+                delete(table).where(table.image_seq.in_(part)).execution_options(synchronize_session=False)
+            )
+            tally.count(session, kind, hanging.rowcount)  # type: ignore[attr-defined]
+        gone = session.execute(delete(Image).where(Image.seq.in_(part)).execution_options(synchronize_session=False))
+        tally.count(session, "images", gone.rowcount)  # type: ignore[attr-defined]
 
 
 def _uncovered(table: type[Image] | type[ImageTag] | type[Region], project_id: str) -> tuple[ColumnElement[bool], ...]:

@@ -1,10 +1,10 @@
 """Erase images from every iteration: rows, bytes, scores. What stays is lineage (iteration, image id, receipt)."""
 
 from sqlalchemy import ColumnElement, func, select, update
-from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
-from ownvision.store import ledger
+from ownvision.services import coverage
+from ownvision.store import ledger, tally
 from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Lineage, Project, ScoredImage
 from ownvision.store.tables.base import new_id
 
@@ -20,7 +20,7 @@ def erase_everywhere(session: Session, project: Project, chosen: ColumnElement[b
     images = session.execute(select(Image.seq, Image.id, Image.since, Image.until).where(chosen)).all()
     if not images:
         return []
-    receipt = new_id()
+    receipt = ledger.receipt_of(session) or new_id()
     for iteration in session.scalars(select(Iteration).where(Iteration.project_id == project.id)):
         seen = [
             (seq, image_id)
@@ -35,8 +35,9 @@ def erase_everywhere(session: Session, project: Project, chosen: ColumnElement[b
     ids = [image_id for _, image_id, _, _ in images]
     for start in range(0, len(ids), 500):
         part = ids[start : start + 500]
-        session.execute(update(ScoredImage).where(ScoredImage.image_id.in_(part)).values(image_id=None))
-        session.execute(sql_delete(Image).where(Image.id.in_(part)).execution_options(synchronize_session=False))
+        detached = session.execute(update(ScoredImage).where(ScoredImage.image_id.in_(part)).values(image_id=None))
+        tally.count(session, "scoresDetached", detached.rowcount)  # type: ignore[attr-defined]
+    coverage.remove(session, [seq for seq, _, _, _ in images])
     ledger.doom(session, [ledger.image_prefix(project.id, image_id) for image_id in ids])
     session.flush()
     session.expire_all()

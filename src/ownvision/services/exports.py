@@ -12,7 +12,7 @@ from ownvision.jobs import rows
 from ownvision.services import iterations, notices, outputs, projects
 from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL
-from ownvision.store import ledger
+from ownvision.store import ledger, tally
 from ownvision.store.blobs import BlobDamaged, BlobMissing
 from ownvision.store.tables import Export, Iteration, Project
 from ownvision.store.tables.base import new_id, now
@@ -86,6 +86,24 @@ def start(
         payload={"base_url": base_url},
     )
     return export
+
+
+def delete(session: Session, project: Project, iteration_id: str, export_id: str) -> None:
+    """Delete one export of a locked project; one that is being made is cancelled.
+
+    Raises:
+        OwnVisionError: NotFoundIteration; NotFound, when the iteration has no such export.
+    """
+    iteration = iterations.get(session, project, iteration_id)
+    export = session.scalar(select(Export).where(Export.id == export_id, Export.iteration_id == iteration.id))
+    if export is None:
+        raise OwnVisionError("NotFound", f"There is no export {export_id} of {iteration.name}.")
+    tally.count(session, "jobsCancelled", len(rows.stop(session, [export.id])))
+    ledger.doom(session, [ledger.export_prefix(project.id, export.id)])
+    session.delete(export)
+    tally.count(session, "exports", 1)
+    ledger.doom_rows(session, project.account_id, project.id)
+    session.flush()
 
 
 def run(components: Components, claim: rows.Claim) -> None:

@@ -1,5 +1,6 @@
 """Iterations: look at, rename, publish, delete. `training` makes them."""
 
+from sqlalchemy import delete as sql_delete
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -7,8 +8,18 @@ from ownvision.errors import OwnVisionError
 from ownvision.jobs import rows
 from ownvision.limits import Limits
 from ownvision.services import coverage, projects
-from ownvision.store import ledger
-from ownvision.store.tables import Account, Export, Iteration, IterationTag, Prediction, Project
+from ownvision.store import ledger, tally
+from ownvision.store.tables import (
+    Account,
+    Export,
+    Iteration,
+    IterationTag,
+    Lineage,
+    Prediction,
+    Project,
+    ScoredImage,
+    Suggestion,
+)
 from ownvision.store.tables.base import now
 
 COMPLETED = "Completed"
@@ -81,6 +92,17 @@ def learned_tags(session: Session, iteration_id: str) -> list[IterationTag]:
             select(IterationTag)
             .where(IterationTag.iteration_id == iteration_id, IterationTag.position.is_not(None))
             .order_by(IterationTag.position)
+        )
+    )
+
+
+def that_learned(session: Session, project: Project, tag_id: str) -> list[Iteration]:
+    """The iterations that have a tag as it was when they were trained."""
+    return list(
+        session.scalars(
+            select(Iteration)
+            .join(IterationTag, IterationTag.iteration_id == Iteration.id)
+            .where(Iteration.project_id == project.id, IterationTag.tag_id == tag_id)
         )
     )
 
@@ -163,7 +185,7 @@ def delete(session: Session, project: Project, iteration_id: str) -> None:
         )
     exports = list(session.scalars(select(Export.id).where(Export.iteration_id == iteration.id)))
     predictions = list(session.scalars(select(Prediction.id).where(Prediction.iteration_id == iteration.id)))
-    rows.cancel(session, [iteration.id, *exports])
+    tally.count(session, "jobsCancelled", len(rows.stop(session, [iteration.id, *exports])))
     ledger.doom(
         session,
         [
@@ -172,10 +194,28 @@ def delete(session: Session, project: Project, iteration_id: str) -> None:
             *(ledger.prediction_prefix(project.id, prediction_id) for prediction_id in predictions),
         ],
     )
-    session.delete(iteration)
+    _remove(session, iteration)
     ledger.doom_rows(session, project.account_id, project.id)
     session.flush()
     coverage.release(session, project.id)
+
+
+def _remove(session: Session, iteration: Iteration) -> None:
+    """Delete its row and all that hangs on it, counted by kind."""
+    for kind, table in (
+        ("predictions", Prediction),
+        ("exports", Export),
+        ("suggestions", Suggestion),
+        ("scores", ScoredImage),
+        ("lineage", Lineage),
+        ("iterationTags", IterationTag),
+    ):
+        gone = session.execute(
+            sql_delete(table).where(table.iteration_id == iteration.id).execution_options(synchronize_session=False)
+        )
+        tally.count(session, kind, gone.rowcount)  # type: ignore[attr-defined]
+    session.delete(iteration)
+    tally.count(session, "iterations", 1)
 
 
 def publish(

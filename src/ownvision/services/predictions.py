@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL
 from ownvision.services.intake import within
 from ownvision.services.paging import Order, Position
-from ownvision.store import ledger
+from ownvision.store import ledger, tally
 from ownvision.store.blobs import BlobDamaged, BlobMissing
 from ownvision.store.keys import KeyMissing
 from ownvision.store.tables import Iteration, IterationTag, Prediction, Project
@@ -150,20 +150,19 @@ def store(
     except KeyMissing:
         raise OwnVisionError("NotFoundProject", f"Project {project.id} was deleted meanwhile.") from None
     with components.database.write() as session:
-        if session.get(Iteration, iteration.id) is None:
+        there = select(Iteration.id).join(Project, Project.id == Iteration.project_id)
+        if session.scalar(there.where(Iteration.id == iteration.id, Project.closed.is_(None))) is None:
             ledger.doom(session, [prefix])
             session.commit()
             raise OwnVisionError("NotFoundIteration", "Invalid iteration")
         ledger.make_live(session, [prefix])
-        moment = now()
         row = Prediction(
             id=prediction_id,
             project_id=project.id,
             iteration_id=iteration.id,
             domain_id=iteration.domain_id,
             application=application,
-            created=moment,
-            expires=moment + timedelta(days=components.settings.prediction_days),
+            created=now(),
             uncertainty=doubt(predictions, exclusive=iteration.classification_type == "Multiclass"),
             predictions=kept(predictions),
             sha256=hashlib.sha256(data).hexdigest(),
@@ -232,19 +231,30 @@ def delete(session: Session, project: Project, ids: Sequence[str]) -> None:
     """
     if not ids:
         raise OwnVisionError("BadRequestPredictionIdsMissing", "Say which predictions to delete.")
-    _remove(session, and_(Prediction.project_id == project.id, Prediction.id.in_(list(ids))))
+    remove(session, project.id, ids)
 
 
-def expire(session: Session, now: datetime) -> int:
-    """Delete the stored predictions whose time is over; returns how many went."""
-    return _remove(session, Prediction.expires <= now)
+def forget_erased(components: Components) -> None:
+    """Let go of loaded models whose iteration is no more, or whose project is closed; whoever erased it."""
+    loaded = components.models.keys()
+    if not loaded:
+        return
+    there = select(Iteration.id).join(Project, Project.id == Iteration.project_id)
+    with components.database.read() as session:
+        known = set(session.scalars(there.where(Iteration.id.in_(loaded), Project.closed.is_(None))))
+    for iteration_id in loaded:
+        if iteration_id not in known:
+            components.models.evict(iteration_id)
 
 
-def _remove(session: Session, chosen: ColumnElement[bool]) -> int:
-    found = session.execute(select(Prediction.project_id, Prediction.id).where(chosen)).all()
+def remove(session: Session, project_id: str, ids: Sequence[str]) -> int:
+    """Delete stored predictions of a project with their images; returns how many of these there were."""
+    chosen = and_(Prediction.project_id == project_id, Prediction.id.in_(list(ids)))
+    found = session.scalars(select(Prediction.id).where(chosen)).all()
     if found:
-        ledger.doom(session, [ledger.prediction_prefix(project_id, id) for project_id, id in found])
+        ledger.doom(session, [ledger.prediction_prefix(project_id, id) for id in found])
         session.execute(sql_delete(Prediction).where(chosen).execution_options(synchronize_session=False))
+        tally.count(session, "predictions", len(found))
     return len(found)
 
 

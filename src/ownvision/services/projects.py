@@ -4,15 +4,18 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
+from sqlalchemy import delete as delete_rows
 from sqlalchemy import func, select
+from sqlalchemy import update as update_rows
 from sqlalchemy.orm import Session
 
 from ownvision.domains import CLASSIFICATION, DETECTION, DOMAINS, GENERAL, Domain
 from ownvision.errors import OwnVisionError
+from ownvision.jobs import rows
 from ownvision.limits import TIERS, Limits
-from ownvision.store import ledger
+from ownvision.store import ledger, tally
 from ownvision.store.keys import KeyStore
-from ownvision.store.tables import Account, Image, Iteration, Project
+from ownvision.store.tables import Account, Image, Iteration, Notification, Project, ProjectExport
 from ownvision.store.tables.base import new_id, now
 
 CLASSIFIERS = ("Multiclass", "Multilabel")
@@ -26,7 +29,9 @@ def all(session: Session, account_id: str) -> list[Project]:
     """An account's projects, newest first."""
     return list(
         session.scalars(
-            select(Project).where(Project.account_id == account_id).order_by(Project.created.desc(), Project.id)
+            select(Project)
+            .where(Project.account_id == account_id, Project.closed.is_(None))
+            .order_by(Project.created.desc(), Project.id)
         )
     )
 
@@ -67,7 +72,7 @@ def check_arrived(project: Project) -> None:
 
 
 def _found(session: Session, account_id: str, project_id: str, lock: bool) -> Project:
-    query = select(Project).where(Project.id == project_id, Project.account_id == account_id)
+    query = select(Project).where(Project.id == project_id, Project.account_id == account_id, Project.closed.is_(None))
     project = session.scalar(query.with_for_update() if lock else query)
     if project is None:
         raise OwnVisionError("NotFoundProject", f"There is no project {project_id} in this account.")
@@ -118,7 +123,8 @@ def draft(session: Session, account: Account, **wishes: Unpack[Wishes]) -> Proje
     _check_description(description, limits)
     domain = _domain(wishes["domain_id"] or GENERAL)
     quota = TIERS[account.tier].projects
-    names = set(session.scalars(select(Project.name).where(Project.account_id == account.id)))
+    open_ones = (Project.account_id == account.id, Project.closed.is_(None))
+    names = set(session.scalars(select(Project.name).where(*open_ones)))
     if quota is not None and len(names) >= quota:
         raise OwnVisionError(
             "BadRequestExceedProjectLimit", f"Tier {account.tier} allows {quota} projects; delete one first."
@@ -181,11 +187,11 @@ def update(session: Session, project: Project, changes: Mapping[str, Any], limit
     return project
 
 
-def delete(session: Session, project: Project) -> None:
-    """Delete a project with everything under it; its bytes are doomed and its key goes with them.
+def check_unpublished(session: Session, project: Project) -> None:
+    """Refuse to delete a project of which an iteration is published.
 
     Raises:
-        OwnVisionError: BadRequestIterationIsPublished, while an iteration of it is published.
+        OwnVisionError: BadRequestIterationIsPublished.
     """
     published = session.scalar(
         select(Iteration).where(Iteration.project_id == project.id, Iteration.publish_name.is_not(None)).limit(1)
@@ -195,9 +201,27 @@ def delete(session: Session, project: Project) -> None:
             "BadRequestIterationIsPublished",
             f"{published.name} is published as {published.publish_name!r}; unpublish it before deleting the project.",
         )
-    ledger.doom_project(session, project.id)
-    ledger.doom_rows(session, project.account_id, project.id)
-    session.delete(project)
+
+
+def close(session: Session, project: Project) -> None:
+    """Take a locked project out of everybody's sight, whatever it holds; `data_rights.closing` empties it.
+
+    Its name is free for another at once, and what was given in confidence is forgotten: addresses, messages, tokens.
+    """
+    addresses = (project.export_container, project.notification_queue, project.webhook)
+    waiting = session.execute(
+        update_rows(Iteration)
+        .where(Iteration.project_id == project.id, Iteration.notify_email.is_not(None))
+        .values(notify_email=None)
+    )
+    tally.count(session, "addresses", sum(one is not None for one in addresses) + waiting.rowcount)  # type: ignore[attr-defined]
+    tally.count(session, "jobsCancelled", len(rows.stop_project(session, project.id)))
+    for kind, table in (("notifications", Notification), ("projectTokens", ProjectExport)):
+        gone = session.execute(delete_rows(table).where(table.project_id == project.id))
+        tally.count(session, kind, gone.rowcount)  # type: ignore[attr-defined]
+    project.export_container = project.notification_queue = project.webhook = None
+    project.name, project.description, project.closed = f"closed {project.id}", "", now()
+    ledger.close(session, ledger.PROJECT, project.account_id, project.id)
     session.flush()
 
 
@@ -223,7 +247,8 @@ def is_detection(project: Project) -> bool:
 
 def count(session: Session, account_id: str) -> int:
     """How many projects an account has."""
-    return session.scalar(select(func.count()).select_from(Project).where(Project.account_id == account_id)) or 0
+    mine = (Project.account_id == account_id, Project.closed.is_(None))
+    return session.scalar(select(func.count()).select_from(Project).where(*mine)) or 0
 
 
 def _free_name(name: str, taken: set[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete as sql_delete
@@ -48,7 +48,7 @@ def suggest(
 ) -> list[Suggested]:
     """What a trained iteration suggests for images of the workspace, in the order asked for.
 
-    What was suggested before and has not expired is given again as it was. The model runs outside any transaction.
+    What was suggested before and is still kept is given again as it was. The model runs outside any transaction.
 
     Raises:
         OwnVisionError: NotFoundProject, NotFoundIteration, BadRequestIterationIsNotTrained; BadRequestInvalidIds for
@@ -134,12 +134,6 @@ def count(
     return counts
 
 
-def expire(session: Session, moment: datetime) -> int:
-    """Delete the suggestions whose time is over; returns how many went."""
-    gone = session.execute(sql_delete(Suggestion).where(Suggestion.expires <= moment))
-    return int(gone.rowcount)  # type: ignore[attr-defined]
-
-
 def _live(session: Session, project: Project, image_ids: Sequence[str]) -> dict[str, Image]:
     found = session.scalars(
         select(Image).where(Image.id.in_(image_ids), Image.project_id == project.id, Image.until.is_(None))
@@ -158,9 +152,7 @@ def _asked(session: Session, project: Project, image_ids: Sequence[str]) -> list
 def _stored(session: Session, iteration: Iteration, seqs: Sequence[int]) -> list[Suggestion]:
     return list(
         session.scalars(
-            select(Suggestion).where(
-                Suggestion.iteration_id == iteration.id, Suggestion.image_seq.in_(seqs), Suggestion.expires > now()
-            )
+            select(Suggestion).where(Suggestion.iteration_id == iteration.id, Suggestion.image_seq.in_(seqs))
         )
     )
 
@@ -223,7 +215,6 @@ def _keep(
                 iteration_id=iteration.id,
                 project_id=project_id,
                 created=moment,
-                expires=moment + timedelta(days=components.settings.suggestion_days),
                 uncertainty=doubt(found, exclusive=exclusive),
                 predictions=kept(found),
             )
@@ -259,7 +250,6 @@ def _matching(
             .where(
                 Suggestion.iteration_id == iteration.id,
                 Suggestion.created <= begun,
-                Suggestion.expires > now(),
                 Image.until.is_(None),
                 Image.tagged.is_(False),
                 *order.beyond(after),

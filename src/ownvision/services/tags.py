@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from ownvision.errors import OwnVisionError
 from ownvision.limits import Limits, Tier
 from ownvision.services import coverage, projects
-from ownvision.store import ledger
+from ownvision.store import ledger, tally
 from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Project, Region, Tag
 from ownvision.store.tables.base import new_id
 
@@ -142,7 +142,8 @@ def delete(session: Session, project: Project, tag_id: str) -> None:
     )
     project.tagged_count -= untagged.rowcount  # type: ignore[attr-defined]
     session.delete(tag)
-    ledger.doom_rows(session, project.account_id, project.id)
+    tally.count(session, "tags", 1)
+    ledger.doom_tag(session, project.account_id, project.id, tag.id)
     session.flush()
     coverage.release(session, project.id)
 

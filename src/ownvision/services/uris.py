@@ -2,7 +2,8 @@
 
 ``/i-<project>/i-<image>`` is the picture for training (`r-` its resized copy where there is one), ``t-`` its thumbnail,
 ``/predictionimages/<project>/o-<id>`` a stored prediction's, ``/m-<project>/<iteration>.<platform>.zip`` an export's,
-``/prjexp-<project>/project-export-info`` a whole project's (the token of ExportProject).
+``/prjexp-<project>/project-export-info`` a whole project's (the token of ExportProject), ``/takeouts/<owner>/<id>.zip``
+a takeout's; its owner is a project, or the account.
 """
 
 import hmac
@@ -24,6 +25,7 @@ _FILE_BY_LETTER = {"i": ORIGINAL, "o": ORIGINAL, "r": RESIZED, "t": THUMBNAIL}
 _IMAGE = re.compile(r"^/i-(?P<project>[0-9a-f]{32})/(?P<letter>[irt])-(?P<id>[0-9a-f]{32})$")
 _PREDICTION = re.compile(r"^/predictionimages/(?P<project>[0-9a-f-]{36})/(?P<letter>[ort])-(?P<id>[0-9a-f]{32})$")
 _PROJECT = re.compile(r"^/prjexp-(?P<project>[0-9a-f]{32})/project-export-info$")
+_TAKEOUT = re.compile(r"^/takeouts/(?P<owner>[0-9a-f]{32})/(?P<id>[0-9a-f]{32})\.zip$")
 _EXPORT = re.compile(r"^/m-(?P<project>[0-9a-f]{32})/(?P<id>[0-9a-f]{32})\.[A-Za-z0-9.]+\.zip$")
 
 
@@ -31,8 +33,8 @@ _EXPORT = re.compile(r"^/m-(?P<project>[0-9a-f]{32})/(?P<id>[0-9a-f]{32})\.[A-Za
 class Resource:
     """What an address stands for: a blob prefix and the file under it."""
 
-    kind: str  # image | prediction | export
-    project_id: str
+    kind: str  # image | prediction | export | takeout
+    project_id: str  # of a whole account's takeout the account's
     object_id: str
     prefix: str
     file: str
@@ -54,6 +56,11 @@ def export_path(project_id: str, export_id: str, platform: str, flavor: str | No
     """Path of an export's archive."""
     kind = f"{platform}.{flavor}" if flavor else platform
     return f"/m-{_plain(project_id)}/{_plain(export_id)}.{kind}.zip"
+
+
+def takeout_path(owner_id: str, takeout_id: str) -> str:
+    """Path of a takeout's archive."""
+    return f"/takeouts/{_plain(owner_id)}/{_plain(takeout_id)}.zip"
 
 
 def sign(components: Components, base_url: str, path: str) -> str:
@@ -155,6 +162,9 @@ def parse(path: str) -> Resource | None:
     if match := _EXPORT.match(path):
         project_id, id = _dashed(match["project"]), _dashed(match["id"])
         return Resource("export", project_id, id, ledger.export_prefix(project_id, id), "archive.zip")
+    if match := _TAKEOUT.match(path):
+        owner_id, id = _dashed(match["owner"]), _dashed(match["id"])
+        return Resource("takeout", owner_id, id, ledger.takeout_prefix(owner_id, id), "takeout.zip")
     return None
 
 

@@ -6,6 +6,7 @@ A process that is killed forgets the counts of its last seconds; an account with
 import logging
 import threading
 from collections import Counter
+from collections.abc import Callable
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -37,10 +38,13 @@ class Meter:
     Args:
         database: Where the counts are kept.
         seconds: How often.
+        beside: What else is to be done as often, from the first prediction on.
     """
 
-    def __init__(self, database: Database, seconds: float = _FLUSH_SECONDS) -> None:
-        self._database, self._seconds = database, seconds
+    def __init__(
+        self, database: Database, seconds: float = _FLUSH_SECONDS, beside: Callable[[], None] = lambda: None
+    ) -> None:
+        self._database, self._seconds, self._beside = database, seconds, beside
         self._lock = threading.Lock()
         self._pending: Counter[tuple[str, str]] = Counter()
         self._closing = threading.Event()
@@ -92,6 +96,7 @@ class Meter:
         while not self._closing.wait(self._seconds):
             try:
                 self.flush()
+                self._beside()
             except Exception:
                 log.exception("The counts of predictions could not be kept; they will be tried again.")
 

@@ -109,6 +109,16 @@ class Database:
             driver.execute(_BUSY_TIMEOUT)
             return not busy
 
+    def empty_log(self) -> None:
+        """Move what the write-ahead log holds into the file, unless somebody reads at this moment."""
+        if not self.is_sqlite:
+            return
+        with self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.execute("PRAGMA busy_timeout=0")
+            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            driver.execute(_BUSY_TIMEOUT)
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()

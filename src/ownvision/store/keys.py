@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from ownvision.store.files import is_hidden, sync_folder, write_new
 
 _JOURNAL = "erased.journal"
+_SIGNING = "receipts.key"  # wrapped by the installation's key
 
 
 class KeyMissing(Exception):
@@ -139,7 +141,7 @@ class KeyStore:
 
     def strangers(self) -> list[str]:
         """Files in the folder that are no key's and not the journal: what a crash or a person left there."""
-        known = {self.folder / "installation.key", self.folder / _JOURNAL}
+        known = {self.folder / name for name in ("installation.key", _JOURNAL, _SIGNING)}
         return sorted(
             path.relative_to(self.folder).as_posix()
             for path in self.folder.rglob("*")
@@ -157,6 +159,18 @@ class KeyStore:
             KeyMissing: It was sealed by another installation or for another purpose.
         """
         return _unwrap(self._derive("seal"), sealed, purpose)
+
+    def signer(self) -> Ed25519PrivateKey:
+        """The key that signs receipts, made at its first use.
+
+        Raises:
+            KeyMissing: It can't be unwrapped.
+        """
+        path = self.folder / _SIGNING
+        if not path.exists():
+            with contextlib.suppress(FileExistsError):  # another process makes the same
+                _write_new(path, _wrap(self._installation, secrets.token_bytes(32), "receipts"))
+        return Ed25519PrivateKey.from_private_bytes(_unwrap(self._installation, _read(path), "receipts"))
 
     def sign_uri(self, message: bytes) -> str:
         """HMAC-SHA256 of a message, URL-safe base64."""

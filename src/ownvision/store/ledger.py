@@ -1,14 +1,14 @@
-"""The ledger of bytes: pending → live → doomed → gone.
+"""The ledger of bytes: pending → live → doomed (→ counted) → gone.
 
 A row is committed alone before the first byte under its prefix is written; the request's transaction makes it live.
 Deleting dooms it in the same transaction; the sweeper removes what is doomed, and what is pending with a lapsed lease.
 A gone row is swept again for a day, since a late write may still land. So a crash between any two steps loses nothing
-and leaves nothing.
+and leaves nothing. What is doomed for a receipt is counted there before it is removed, once, whatever crashes.
 """
 
 import logging
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -18,15 +18,17 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
+from ownvision.store import tally
 from ownvision.store.blobs import BlobStore
 from ownvision.store.database import Database, insert_all
-from ownvision.store.tables import Blob
+from ownvision.store.tables import Blob, Receipt
 from ownvision.store.tables.base import new_id, now
 
 log = logging.getLogger("ownvision.store")
 
-PENDING, LIVE, DOOMED, GONE = "pending", "live", "doomed", "gone"
+PENDING, LIVE, DOOMED, COUNTED, GONE = "pending", "live", "doomed", "counted", "gone"
 ROWS = "rows"  # a kind without bytes
+TAG, PROJECT, ACCOUNT = "tag", "project", "account"  # kinds of what is noted as erased as a whole
 LEASE = timedelta(minutes=15)
 AFTERSWEEP = timedelta(days=1)
 _PART = 500
@@ -152,6 +154,11 @@ def attribute(session: Session, receipt_id: str) -> None:
     session.info[_RECEIPT] = receipt_id
 
 
+def receipt_of(session: Session) -> str | None:
+    """The receipt that this transaction erases for."""
+    return session.info.get(_RECEIPT)
+
+
 def _doomed(session: Session) -> dict[str, Any]:
     values = {"state": DOOMED, "due": now()}
     return values | ({"receipt": session.info[_RECEIPT]} if _RECEIPT in session.info else {})
@@ -160,7 +167,7 @@ def _doomed(session: Session) -> dict[str, Any]:
 def doom(session: Session, prefixes: Sequence[str]) -> None:
     """Whatever lies under these prefixes is to go, once the transaction is committed; what is gone is swept again."""
     for part in _parts(prefixes):
-        session.execute(update(Blob).where(Blob.prefix.in_(part)).values(**_doomed(session)))
+        session.execute(update(Blob).where(Blob.prefix.in_(part), Blob.state != COUNTED).values(**_doomed(session)))
 
 
 def release(session: Session, prefixes: Sequence[str]) -> None:
@@ -177,9 +184,28 @@ def doom_rows(session: Session, account_id: str, project_id: str) -> None:
     session.add(Blob(prefix=prefix, kind=ROWS, account_id=account_id, project_id=project_id, **_doomed(session)))
 
 
+def doom_tag(session: Session, account_id: str, project_id: str, tag_id: str) -> None:
+    """Note that a tag was erased: it owns no bytes, but a restored backup must erase it again."""
+    prefix = f"{project_id}/tags/{tag_id}/"
+    session.add(Blob(prefix=prefix, kind=TAG, account_id=account_id, project_id=project_id, **_doomed(session)))
+
+
 def doom_project(session: Session, project_id: str) -> None:
     """Doom all that a project holds."""
-    session.execute(update(Blob).where(Blob.project_id == project_id, Blob.state != GONE).values(**_doomed(session)))
+    session.execute(
+        update(Blob).where(Blob.project_id == project_id, Blob.state.not_in((COUNTED, GONE))).values(**_doomed(session))
+    )
+
+
+def close(session: Session, kind: str, account_id: str, id: str) -> None:
+    """Note that a whole project or account is being emptied; what is left under its id goes after `closed`."""
+    values = _doomed(session) | {"due": None}
+    session.add(Blob(prefix=f"{id}/", kind=kind, account_id=account_id, project_id=id, **values))
+
+
+def closed(session: Session, id: str) -> None:
+    """It is empty: the sweeper looks once more, now and a day later, and its id is journaled."""
+    session.execute(update(Blob).where(Blob.prefix == f"{id}/", Blob.state == DOOMED).values(due=now()))
 
 
 def sweep(
@@ -202,8 +228,8 @@ def sweep(
     moment = now()
     with database.read() as session:
         rows = session.execute(
-            select(Blob.prefix, Blob.state, Blob.kind)
-            .where(Blob.state.in_((PENDING, DOOMED, GONE)), Blob.due <= moment)
+            select(Blob.prefix, Blob.state, Blob.kind, Blob.receipt)
+            .where(Blob.state.in_((PENDING, DOOMED, COUNTED, GONE)), Blob.due <= moment)
             .order_by(Blob.state, Blob.due)
             .limit(limit)
         ).all()
@@ -212,10 +238,11 @@ def sweep(
         with database.write() as session:
             doom_lapsed(session, pending)
         rows = [row for row in rows if row.state != PENDING]
+    _count(database, blobs, {row.prefix: row.receipt for row in rows if row.state == DOOMED and row.receipt})
     rows = [row for row in rows if _removed(blobs, row.prefix)]
     if not rows:
         return len(pending)
-    doomed = [row for row in rows if row.state == DOOMED]
+    doomed = [row for row in rows if row.state in (DOOMED, COUNTED)]
     for kind in sorted({row.kind for row in doomed} - {ROWS}):
         erased(kind, [row.prefix for row in doomed if row.kind == kind])
     with database.write() as session:
@@ -224,10 +251,44 @@ def sweep(
         for part in _parts([row.prefix for row in doomed]):
             session.execute(
                 update(Blob)
-                .where(Blob.prefix.in_(part), Blob.state == DOOMED)
+                .where(Blob.prefix.in_(part), Blob.state.in_((DOOMED, COUNTED)))
                 .values(state=GONE, due=moment + AFTERSWEEP)
             )
     return len(rows) + len(pending)
+
+
+def _count(database: Database, blobs: BlobStore, receipts: Mapping[str, str]) -> None:
+    """Add the files that are about to be removed to their receipts, and remember that it was done.
+
+    Args:
+        database: Where the receipts are.
+        blobs: Where the files are.
+        receipts: Receipt by prefix.
+    """
+    if not receipts:
+        return
+    found: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+    for prefix, key, size in _files(blobs, list(receipts)):
+        found[receipts[prefix]].append((key, key.removeprefix(prefix), size))
+    with database.write() as session:
+        for receipt_id, files in found.items():
+            receipt = session.get(Receipt, receipt_id, with_for_update=True)
+            if receipt is not None:
+                receipt.erased = tally.merged(receipt.erased, tally.of_files(files))
+        for part in _parts(list(receipts)):
+            session.execute(update(Blob).where(Blob.prefix.in_(part), Blob.state == DOOMED).values(state=COUNTED))
+
+
+def _files(blobs: BlobStore, prefixes: Sequence[str]) -> Iterable[tuple[str, str, int]]:
+    """(prefix, key, size) of all files under these prefixes; a folder that several share is listed once."""
+    by_folder: dict[str, set[str]] = defaultdict(set)
+    for prefix in prefixes:
+        by_folder[prefix.rpartition("/")[0] + "/"].add(prefix)
+    for folder, mine in by_folder.items():
+        for key, size in blobs.list(folder):
+            owner = folder if folder in mine else prefix_of(key)
+            if owner in mine:
+                yield owner, key, size
 
 
 def _removed(blobs: BlobStore, prefix: str) -> bool:

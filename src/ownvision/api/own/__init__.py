@@ -2,11 +2,18 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import images, jobs, travel, webhook
+from ownvision.api.own import account, erasure, holds, images, jobs, receipts, retention, takeouts, travel, webhook
 
 ROUTERS: tuple[APIRouter, ...] = (
+    account.router,
+    erasure.router,
+    holds.router,
     images.router,
     jobs.router,
+    receipts.public,
+    receipts.router,
+    retention.router,
+    takeouts.router,
     travel.router,
     webhook.router,
 )

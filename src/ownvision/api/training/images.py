@@ -24,9 +24,11 @@ from ownvision.api.parameters import (
     given,
     page,
 )
+from ownvision.api.receipted import receipted
 from ownvision.api.routes import Call, TheCall, operation, training
 from ownvision.api.spool import Spool
 from ownvision.api.wire import Json, empty
+from ownvision.data_rights import erasure
 from ownvision.errors import OwnVisionError
 from ownvision.services import images, intake, projects
 from ownvision.services.intake import Added, Picture
@@ -268,9 +270,10 @@ def delete_images(
     if not all_images:
         at_most(given(image_ids, "imageIds (or allImages)"), call.limits.batch_ids, "images")
     with call.database.write() as session:
-        project = projects.lock(session, call.account_id, project_id)
-        images.delete_images(session, project, None if all_images else image_ids, all_iterations=all_iterations)
-    return empty(call.version.begun if all_images or all_iterations else 204)
+        receipt = erasure.erase_images(
+            session, call.who, project_id, None if all_images else image_ids, all_iterations=all_iterations
+        )
+    return receipted(call, receipt, empty(call.version.begun if all_images or all_iterations else 204))
 
 
 @operation(

@@ -17,8 +17,10 @@ from ownvision.api.parameters import (
     at_most,
     page,
 )
+from ownvision.api.receipted import receipted
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.wire import Json, empty
+from ownvision.data_rights import erasure
 from ownvision.services import iterations, performance, projects
 from ownvision.wire import shapes
 
@@ -66,9 +68,8 @@ def update_iteration(
 def delete_iteration(call: TheCall, project_id: ProjectId, iteration_id: IterationId) -> Response:
     """Delete a specific iteration of a project."""
     with call.database.write() as session:
-        iterations.delete(session, projects.get(session, call.account_id, project_id, lock=True), iteration_id)
-    call.components.models.evict(iteration_id)
-    return empty()
+        receipt = erasure.erase_iteration(session, call.who, project_id, iteration_id)
+    return receipted(call, receipt, empty())
 
 
 @operation(router, "GET", _ONE + "/performance", models.IterationPerformance)

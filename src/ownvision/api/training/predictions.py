@@ -9,9 +9,11 @@ from starlette.responses import Response
 
 from ownvision.api import models, predicting, uploads
 from ownvision.api.parameters import Flag, ForIteration, PredictionIds, ProjectId, at_most, given
+from ownvision.api.receipted import receipted
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.spool import Spool
 from ownvision.api.wire import Json, empty
+from ownvision.data_rights import erasure
 from ownvision.services import predictions, projects
 from ownvision.store.tables import IterationTag
 from ownvision.wire import shapes
@@ -72,5 +74,5 @@ def delete_prediction(call: TheCall, project_id: ProjectId, ids: PredictionIds) 
     limit = call.limits.batch_predictions
     at_most(given(ids, "ids", "BadRequestPredictionIdsMissing"), limit, "ids", "BadRequestPredictionIdsExceededCount")
     with call.database.write() as session:
-        predictions.delete(session, projects.get(session, call.account_id, project_id, lock=True), ids)
-    return empty()
+        receipt = erasure.erase_predictions(session, call.who, project_id, ids)
+    return receipted(call, receipt, empty())

@@ -10,9 +10,11 @@ from starlette.responses import Response
 
 from ownvision.api import models
 from ownvision.api.parameters import Flag, OptionalGuid, Platforms, ProjectId
+from ownvision.api.receipted import receipted
 from ownvision.api.routes import Call, TheCall, operation, training
 from ownvision.api.wire import Json, empty
-from ownvision.services import accounts, iterations, notices, outbound, projects, storage
+from ownvision.data_rights import erasure
+from ownvision.services import accounts, notices, outbound, projects, storage
 from ownvision.services import training as trainings
 from ownvision.services.embedding import ensure_embedding
 from ownvision.store.tables import Project
@@ -124,14 +126,8 @@ def _update(call: Call, project_id: str, changes: Mapping[str, Any], addresses: 
 def delete_project(call: TheCall, project_id: ProjectId) -> Response:
     """Delete a specific project."""
     with call.database.write() as session:
-        project = projects.to_delete(session, call.account_id, project_id)
-        learned = [iteration.id for iteration in iterations.all(session, project)]
-        projects.delete(session, project)
-    # After the commit: were it undone, the project would have lost its key. A crash here leaves that to the worker.
-    call.components.keys.destroy_project(project_id)
-    for iteration_id in learned:
-        call.components.models.evict(iteration_id)
-    return empty()
+        receipt = erasure.erase_project(session, call.who, project_id)
+    return receipted(call, receipt, empty())
 
 
 @operation(router, "POST", "/projects/{projectId}/train", models.Iteration)

@@ -4,9 +4,11 @@ from starlette.responses import Response
 
 from ownvision.api import models
 from ownvision.api.parameters import ImageIds, ProjectId, RegionIds, TagIds, at_most, given
+from ownvision.api.receipted import receipted
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.uploads import box
 from ownvision.api.wire import Json, empty
+from ownvision.data_rights import erasure
 from ownvision.services import images, projects, regions
 from ownvision.wire import shapes
 
@@ -35,8 +37,8 @@ def delete_image_tags(call: TheCall, project_id: ProjectId, image_ids: ImageIds,
     at_most(given(image_ids, "imageIds"), call.limits.batch_untag_images, "images")
     at_most(given(tag_ids, "tagIds"), call.limits.batch_tags, "tags")
     with call.database.write() as session:
-        images.remove_tags(session, projects.lock(session, call.account_id, project_id), image_ids, tag_ids)
-    return empty()
+        receipt = erasure.erase_image_tags(session, call.who, project_id, image_ids, tag_ids)
+    return receipted(call, receipt, empty())
 
 
 @operation(router, "POST", "/projects/{projectId}/images/regions", models.ImageRegionCreateSummary, status=(200, 207))
@@ -61,5 +63,5 @@ def delete_image_regions(call: TheCall, project_id: ProjectId, region_ids: Regio
     """Delete a set of image regions."""
     at_most(given(region_ids, "regionIds"), call.limits.batch_regions, "regions")
     with call.database.write() as session:
-        regions.remove(session, projects.lock(session, call.account_id, project_id), region_ids)
-    return empty()
+        receipt = erasure.erase_regions(session, call.who, project_id, region_ids)
+    return receipted(call, receipt, empty())

@@ -7,8 +7,10 @@ from starlette.responses import Response
 
 from ownvision.api import models
 from ownvision.api.parameters import ForIteration, ProjectId, TagId
+from ownvision.api.receipted import receipted
 from ownvision.api.routes import TheCall, operation, training
 from ownvision.api.wire import Json, empty
+from ownvision.data_rights import erasure
 from ownvision.services import iterations, projects, tags
 from ownvision.wire import shapes
 
@@ -65,5 +67,5 @@ def update_tag(call: TheCall, project_id: ProjectId, tag_id: TagId, updated_tag:
 def delete_tag(call: TheCall, project_id: ProjectId, tag_id: TagId) -> Response:
     """Delete a tag from the project."""
     with call.database.write() as session:
-        tags.delete(session, projects.lock(session, call.account_id, project_id), tag_id)
-    return empty()
+        receipt = erasure.erase_tag(session, call.who, project_id, tag_id)
+    return receipted(call, receipt, empty())

@@ -11,10 +11,11 @@ import ipaddress
 import json
 import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -123,9 +124,12 @@ class Resource:
         self._key = key
         self.endpoint, self._secure, allowed = _checked(endpoint)
         tls = httpx.create_ssl_context()
-        self._api = httpcore.ConnectionPool(ssl_context=tls, max_connections=CONCURRENT, keepalive_expiry=30)
-        self._bytes = httpcore.ConnectionPool(
-            ssl_context=tls, max_connections=CONCURRENT, keepalive_expiry=30, network_backend=_Guarded(allowed)
+        self._lines = (_Lines(None), _Lines(allowed))
+        self._api, self._bytes = (
+            httpcore.ConnectionPool(
+                ssl_context=tls, max_connections=CONCURRENT, keepalive_expiry=30, network_backend=lines
+            )
+            for lines in self._lines
         )
 
     def close(self) -> None:
@@ -136,7 +140,8 @@ class Resource:
     def stop(self) -> None:
         """Give up what is under way, in whatever thread; nothing can be asked any more."""
         self._stopped.set()
-        self.close()
+        for lines in self._lines:
+            lines.cut()
 
     def ask(
         self,
@@ -359,12 +364,24 @@ class _Again:
     broken: bool = False
 
 
-class _Guarded(httpcore.NetworkBackend):
-    """Connects to addresses that were checked, and only to them (`services.outbound`)."""
+class _Lines(httpcore.NetworkBackend):
+    """Connections, all of which can be cut at once.
 
-    def __init__(self, allowed: Sequence[outbound.Network]) -> None:
+    Args:
+        allowed: Only addresses that were checked are connected to (`services.outbound`), and these private networks;
+            None: any.
+    """
+
+    def __init__(self, allowed: Sequence[outbound.Network] | None) -> None:
         self._inner = httpcore.SyncBackend()
         self._allowed = allowed
+        self.open: set[_Line] = set()
+
+    def cut(self) -> None:
+        """End every connection; who waits for one is told at once."""
+        for line in list(self.open):
+            with suppress(OSError):
+                line.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
     def connect_tcp(
         self,
@@ -375,15 +392,16 @@ class _Guarded(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         addresses = _resolved(host, port)
-        if not addresses or any(outbound.refused(address, self._allowed) for address in addresses):
+        if self._allowed is not None and any(outbound.refused(address, self._allowed) for address in addresses):
             raise Unusable("Its address leads into a private network, where the resource has no business.")
         for last, address in enumerate(addresses, 1):
             try:
-                return self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
+                found = self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
+                return _Line(found, self.open)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if last == len(addresses):
                     raise
-        raise AssertionError
+        raise httpcore.ConnectError("no address")
 
     def connect_unix_socket(
         self,
@@ -395,6 +413,33 @@ class _Guarded(httpcore.NetworkBackend):
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+class _Line(httpcore.NetworkStream):
+    """A connection that is among those that are open, until it is closed."""
+
+    def __init__(self, inner: httpcore.NetworkStream, among: "set[_Line]") -> None:
+        self._inner, self._among = inner, among
+        among.add(self)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._among.discard(self)
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        self._among.discard(self)
+        return _Line(self._inner.start_tls(ssl_context, server_hostname, timeout), self._among)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
 
 
 def _resolved(host: str, port: int) -> list[outbound.Address]:

@@ -275,11 +275,11 @@ def _keep_image(work: Work, project: str, iteration: str, revision: int, image: 
 def _carried(image: answers.Image) -> dict[str, Any]:
     """What an image carries: tags as (id, when), boxes as (id, tag, when, left, top, width, height)."""
     return {
-        "tags": sorted([tag.tag_id, tag.created] for tag in image.tags or ()),
-        "regions": sorted(
+        "tags": [[tag.tag_id, tag.created] for tag in image.tags or ()],
+        "regions": [
             [box.region_id, box.tag_id, box.created, box.left, box.top, box.width, box.height]
             for box in image.regions or ()
-        ),
+        ],
         "metadata": image.metadata or {},
     }
 
@@ -456,21 +456,22 @@ def _round(copy: Copy, project: str, wanted: Mapping[str, str]) -> dict[str, str
     if shutil.disk_usage(copy.work.folder).free < LEAST_FREE:
         raise Unanswered("The disk is nearly full; make room and start the command again.")
     failed = {}
-    with ThreadPoolExecutor(CONCURRENT, "pictures") as threads:
-        jobs = {threads.submit(_picture, copy, project, id, uri): id for id, uri in wanted.items()}
-        try:
-            for job in as_completed(jobs):
-                try:
-                    picture = job.result()
-                except (Lapsed, Unusable, pixels.BadImage) as error:
-                    failed[jobs[job]] = str(error)
-                else:
-                    copy.work.keep(project, jobs[job], picture)
-                    copy.watch.advance()
-        except BaseException:  # Ctrl-C too: those under way end at once
-            copy.resource.stop()
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
+    threads = ThreadPoolExecutor(CONCURRENT, "pictures")
+    jobs = {threads.submit(_picture, copy, project, id, uri): id for id, uri in wanted.items()}
+    try:
+        for job in as_completed(jobs):
+            try:
+                picture = job.result()
+            except (Lapsed, Unusable, pixels.BadImage) as error:
+                failed[jobs[job]] = str(error)
+            else:
+                copy.work.keep(project, jobs[job], picture)
+                copy.watch.advance()
+    except BaseException:  # Ctrl-C too: those under way end at once
+        copy.resource.stop()
+        raise
+    finally:
+        threads.shutdown(cancel_futures=True)
     return failed
 
 

@@ -337,9 +337,13 @@ class AzureProject:
         if strange and last != self._last:
             self._former.update(strange)
         if self.detection:
-            carried = {tag: when for (tag, *_), (_, when) in reversed(boxes.items())}
+            boxed = {tag: when for (tag, *_), (_, when) in reversed(boxes.items())}
+            told = dict(content["tags"])
+            carried = {tag: when for tag, when in {**told, **boxed}.items() if tag in boxed} | {
+                tag: when for tag, when in told.items() if tag in boxed
+            }
             notes["{n} times an image carried a tag without a box; a detection project here has none"] += len(
-                {tag for tag, _ in content["tags"]} - carried.keys()
+                told.keys() - boxed.keys()
             )
         else:
             carried = dict(content["tags"])

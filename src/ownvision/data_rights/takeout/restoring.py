@@ -18,6 +18,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from ownvision.data_rights import retention
 from ownvision.data_rights.takeout.contents import (
     ExportRow,
     ExtraMember,
@@ -59,7 +60,6 @@ from ownvision.store.tables import (
     Job,
     Prediction,
     Project,
-    RetentionRule,
     Suggestion,
 )
 
@@ -553,11 +553,9 @@ class _Return(Arrival):
             row.is_default = extra.is_default
             if extra.publish_name is not None:
                 row.publish_name, row.publish_resource_id = extra.publish_name, target
-        session.add_all(
-            RetentionRule(account_id=project.account_id, project_id=project.id, kind=rule.kind, days=rule.days)
-            for rule in told.rules
-        )
         session.flush()
+        for rule in told.rules:
+            retention.put(session, project.account_id, project.id, rule.kind, rule.days)
 
 
 def take_keys(components: Components, account_id: str, archive: Archive) -> None:

@@ -1,8 +1,11 @@
 """Predict pictures with the model beside this file: python predict.py picture.jpg [more.png …]."""
 
 import json
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime reports to its maker
 
 import numpy as np
 import onnxruntime

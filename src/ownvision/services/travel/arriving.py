@@ -144,7 +144,7 @@ def run(components: Components, claim: rows.Claim) -> None:
 def failed(session: Session, project_id: str, subject: str, reason: str) -> None:
     """Record that an import has failed: the project stays to be seen and deleted, without what had arrived."""
     project = session.get(Project, project_id)
-    if project is not None and project.status == projects.IMPORTING:
+    if project is not None and project.closed is None and project.status == projects.IMPORTING:
         empty(session, project)
         project.status, project.last_modified = projects.FAILED, now()
     for job in session.scalars(select(Job).where(Job.kind == KIND, Job.subject == subject)):

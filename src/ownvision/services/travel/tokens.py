@@ -1,8 +1,8 @@
 """Tokens of ExportProject: signed addresses, each for one project at one revision, revoked by removing their row."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select
+from sqlalchemy import and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
@@ -12,7 +12,6 @@ from ownvision.store.tables.base import new_id, now
 
 # Rounded up from `benchmarks/results/travel.csv`, two cores that others use too.
 _START_MILLISECONDS, _IMAGE_MILLISECONDS, _ITERATION_MILLISECONDS = 500, 2, 250
-_KEPT = timedelta(days=7)  # after it expired, so that the list still explains a token that was refused
 
 
 def make(session: Session, project: Project, days: int) -> ProjectExport:
@@ -58,7 +57,7 @@ def estimate(export: ProjectExport) -> int:
 
 
 def all(session: Session, project: Project) -> list[ProjectExport]:
-    """A project's tokens, newest first; those that expired are listed for a week."""
+    """A project's tokens, newest first; those that expired are listed as long as retention keeps them."""
     return list(
         session.scalars(
             select(ProjectExport)
@@ -88,16 +87,6 @@ def valid(session: Session, export_id: str) -> ProjectExport | None:
         return None
     project = session.get(Project, export.project_id)
     return None if project is None or project.status == projects.IMPORTING else export
-
-
-def expire(session: Session, moment: datetime) -> None:
-    """Remove the rows of tokens that expired a week ago."""
-    session.execute(delete(ProjectExport).where(due(moment)))
-
-
-def due(moment: datetime) -> ColumnElement[bool]:
-    """Which rows `expire` removes."""
-    return ProjectExport.expires <= moment - _KEPT
 
 
 def _travelling(session: Session, project: Project, table: type[Image] | type[Region]) -> int:

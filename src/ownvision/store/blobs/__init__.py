@@ -62,6 +62,9 @@ class BlobStore(Protocol):
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Keys and sizes as stored, whose key begins with a prefix: empty, or ending in a slash or a dot."""
 
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """The keys of `list` alone, in any order: far faster, since nothing is asked about each."""
+
     def delete_prefix(self, prefix: str) -> None:
         """Remove everything whose key begins with a prefix ending in a slash or a dot; nothing there is no error."""
 

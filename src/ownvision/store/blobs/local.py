@@ -107,6 +107,15 @@ class LocalBlobs:
                 with contextlib.suppress(FileNotFoundError):  # removed while we look
                     yield path.relative_to(self.root).as_posix(), path.stat().st_size
 
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """See `BlobStore.names`."""
+        if prefix.endswith("."):
+            yield from (key for key, _ in self.list(prefix))
+            return
+        for place, _, files in os.walk(self._name(prefix) if prefix else self._root):
+            folder = place[len(self._root) + 1 :]
+            yield from (f"{folder}/{name}" if folder else name for name in files)
+
     def delete_prefix(self, prefix: str) -> None:
         """See `BlobStore.delete_prefix`; folders left empty go too."""
         folder = self._path(prefix)

@@ -119,6 +119,10 @@ class SealedBlobs:
         """See `BlobStore.list`; sizes are of the sealed objects."""
         return self.store.list(prefix)
 
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """See `BlobStore.names`."""
+        return self.store.names(prefix)
+
     def delete_prefix(self, prefix: str) -> None:
         """See `BlobStore.delete_prefix`."""
         self.store.delete_prefix(prefix)
@@ -130,6 +134,11 @@ class SealedBlobs:
     def _cipher(self, key: str, salt: bytes) -> AESGCM:
         owner_key = self.keys.owner_key(key.partition("/")[0])
         return AESGCM(hmac.digest(owner_key, b"object " + salt, "sha256"))
+
+
+def sealed_size(size: int) -> int:
+    """The length of a sealed object of so many bytes; `size` may be an SQL expression of whole numbers above 0."""
+    return _HEADER + size + _TAG * ((size - 1) // FRAME + 1)
 
 
 def _offset(number: int) -> int:

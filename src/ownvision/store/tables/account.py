@@ -19,6 +19,7 @@ class Account(Base):
     tier: Mapped[str]
     prediction_resource_id: Mapped[str]
     created: Mapped[datetime] = mapped_column(default=now)
+    closed: Mapped[datetime | None]  # deleted: its keys and names are gone, a job removes what it holds
 
 
 class ApiKey(Base):

@@ -10,13 +10,13 @@ from ownvision.store.tables.base import Base, now
 
 
 class Prediction(Base):
-    """What a prediction or quick test answered, kept with its image until it expires or becomes a training image."""
+    """What a prediction or quick test answered, kept with its image for a time (`data_rights.retention`)."""
 
     __tablename__ = "predictions"
     __table_args__ = (
         Index("ix_predictions_project_created", "project_id", "created"),
         Index("ix_predictions_project_uncertainty", "project_id", "uncertainty"),
-        Index("ix_predictions_expires", "expires"),
+        Index("ix_predictions_created", "created"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)  # the request's id, as in the original
@@ -26,7 +26,6 @@ class Prediction(Base):
     application: Mapped[str | None]
     created: Mapped[datetime] = mapped_column(default=now)
     uncertainty: Mapped[float] = mapped_column(Float(53), default=0.0)  # entropy, bits
-    expires: Mapped[datetime]
     # [{"probability", "tagId", "boundingBox"?}], names are the iteration's
     predictions: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     sha256: Mapped[str] = mapped_column(String(64))

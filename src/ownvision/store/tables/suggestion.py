@@ -10,18 +10,17 @@ from ownvision.store.tables.base import Base, now
 
 
 class Suggestion(Base):
-    """What an iteration suggests for an image of the workspace, kept until it expires or the image goes."""
+    """What an iteration suggests for an image of the workspace, kept until its time is over or the image goes."""
 
     __tablename__ = "suggestions"
     __table_args__ = (
         Index("ix_suggestions_iteration_uncertainty", "iteration_id", "uncertainty", "image_seq"),
-        Index("ix_suggestions_expires", "expires"),
+        Index("ix_suggestions_created", "created"),
     )
 
     image_seq: Mapped[int] = mapped_column(ForeignKey("images.seq", ondelete="CASCADE"), primary_key=True)
     iteration_id: Mapped[str] = mapped_column(ForeignKey("iterations.id", ondelete="CASCADE"), primary_key=True)
     project_id: Mapped[str] = mapped_column(String(36))
     created: Mapped[datetime] = mapped_column(default=now)
-    expires: Mapped[datetime]
     uncertainty: Mapped[float] = mapped_column(Float(53))  # entropy, bits
     predictions: Mapped[list[dict[str, Any]]] = mapped_column(JSON)  # tagId, probability, boundingBox

@@ -14,6 +14,7 @@ def _owner(table: str, column: str, owner: str) -> sa.ForeignKeyConstraint:
 
 
 def upgrade() -> None:
+    op.add_column("accounts", sa.Column("closed", _MOMENT, nullable=True))
     op.add_column("projects", sa.Column("closed", _MOMENT, nullable=True))
     op.add_column("projects", sa.Column("erasure_policy", sa.String(), nullable=False, server_default="keep"))
     op.add_column("images", sa.Column("restricted", _MOMENT, nullable=True))
@@ -22,6 +23,11 @@ def upgrade() -> None:
     op.create_index("ix_blobs_receipt", "blobs", ["receipt", "state"])
     with op.batch_alter_table("jobs") as jobs:
         jobs.alter_column("project_id", existing_type=sa.String(), nullable=True)
+    # When a row's time is over follows from when it was made: `data_rights.retention`.
+    for table in ("predictions", "suggestions"):
+        op.drop_index(f"ix_{table}_expires", table)
+        op.drop_column(table, "expires")
+        op.create_index(f"ix_{table}_created", table, ["created"])
     op.create_table(
         "receipts",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -37,6 +43,8 @@ def upgrade() -> None:
         sa.Column("signed", _MOMENT, nullable=True),
         sa.Column("statement", sa.String(), nullable=True),
         sa.Column("signature", sa.String(), nullable=True),
+        sa.Column("settled", _MOMENT, nullable=True),
+        sa.Column("counted", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_receipts")),
         sa.UniqueConstraint("account_id", "number", name=op.f("uq_receipts_account_id_number")),
     )
@@ -113,6 +121,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("backups", "legal_holds", "retention_rules", "audit_events", "takeouts", "receipts"):
         op.drop_table(table)
+    for table in ("predictions", "suggestions"):
+        op.drop_index(f"ix_{table}_created", table)
+        op.add_column(table, sa.Column("expires", _MOMENT, nullable=False, server_default="2100-01-01 00:00:00.000000"))
+        op.create_index(f"ix_{table}_expires", table, ["expires"])
     op.execute("DELETE FROM jobs WHERE project_id IS NULL")
     with op.batch_alter_table("jobs") as jobs:
         jobs.alter_column("project_id", existing_type=sa.String(), nullable=False)
@@ -123,5 +135,6 @@ def downgrade() -> None:
         ("images", "restricted"),
         ("projects", "erasure_policy"),
         ("projects", "closed"),
+        ("accounts", "closed"),
     ):
         op.drop_column(table, column)

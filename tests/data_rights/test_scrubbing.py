@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from ownvision.data_rights import erasure
-from ownvision.services import projects
+from ownvision.data_rights import scrubbing
 from ownvision.services.components import Components
 from ownvision.store import ledger
 from ownvision.store.tables import Account, Blob, Project
@@ -28,10 +27,10 @@ def test_a_key_whose_project_is_not_there_is_destroyed_and_the_others_stay(house
     project = t.make_project(house, "Trees")
     house.keys.create_project(project.account_id, "undone")
     house.keys.create_account("undone-too")
-    assert sorted(erasure.destroy_stray_keys(house.database, house.keys)) == ["undone", "undone-too"]
+    assert sorted(scrubbing.destroy_stray_keys(house.database, house.keys)) == ["undone", "undone-too"]
     assert house.keys.projects() == [project.id]
     assert house.keys.accounts() == [project.account_id]
-    assert erasure.destroy_stray_keys(house.database, house.keys) == []
+    assert scrubbing.destroy_stray_keys(house.database, house.keys) == []
 
 
 def test_the_key_of_a_project_that_is_just_being_made_is_left_alone(house: Components) -> None:
@@ -44,7 +43,7 @@ def test_the_key_of_a_project_that_is_just_being_made_is_left_alone(house: Compo
             looker.execute("BEGIN IMMEDIATE")
         looker.close()
         session.add(Project(id="being-made", account_id=account.id, name="x", domain_id=t.COMPACT))
-    assert erasure.destroy_stray_keys(house.database, house.keys) == []
+    assert scrubbing.destroy_stray_keys(house.database, house.keys) == []
     assert house.keys.projects() == ["being-made"]
 
 
@@ -62,7 +61,7 @@ def test_the_database_is_rewritten_once_for_many_erasures(
     house: Components, minutes_ago: float, scrubbed_minutes_ago: float | None, due: bool
 ) -> None:
     data = house.settings.data
-    assert not erasure.scrub_due(house.database, data)
+    assert not scrubbing.scrub_due(house.database, data)
     ledger.reserve(house.database, [("p/images/x/", "image", "a", "p")])
     with house.database.write() as session:
         session.execute(
@@ -70,20 +69,19 @@ def test_the_database_is_rewritten_once_for_many_erasures(
         )
     if scrubbed_minutes_ago is not None:
         (data / "scrubbed").write_text(f"{now().timestamp() - 60 * scrubbed_minutes_ago}\n")
-    assert erasure.scrub_due(house.database, data) is due
+    assert scrubbing.scrub_due(house.database, data) is due
     if due:
-        assert erasure.scrub(house.database, data)
-        assert not erasure.scrub_due(house.database, data)
+        assert scrubbing.scrub(house.database, data)
+        assert not scrubbing.scrub_due(house.database, data)
 
 
 def test_after_a_scrub_no_file_holds_a_word_of_what_was_erased(house: Components) -> None:
     words = [f"Herbarium of Ada number {number}" for number in range(200)]
     made = [t.make_project(house, word) for word in words]
     for project in made:
-        with house.database.write() as session:
-            projects.delete(session, projects.get(session, project.account_id, project.id, lock=True))
-    erasure.destroy_stray_keys(house.database, house.keys)
-    assert erasure.scrub(house.database, house.settings.data)
+        t.erase(house, project)
+    scrubbing.destroy_stray_keys(house.database, house.keys)
+    assert scrubbing.scrub(house.database, house.settings.data)
     left = [path for path in house.settings.data.rglob("*") if path.is_file() and b"Herbarium" in path.read_bytes()]
     assert left == []
     assert house.keys.projects() == []
