@@ -46,7 +46,7 @@ class Resource:
 
     def get(self, path: str, **parameters: Any) -> Any:
         answer = httpx.get(
-            f"{self.service.endpoint}/customvision/v3.4-preview/training{path}",
+            f"{self.service.endpoint}/customvision/v3.3/training{path}",
             params=parameters,
             headers={"Training-Key": self.service.training_key},
         )
