@@ -12,7 +12,7 @@ import pytest
 from ownvision.data_rights.formats import Box, Picture, writers
 from ownvision.data_rights.formats.naming import file_name
 from tests.conformance import environments
-from tests.data_rights.formats.sets import collected, jpeg, zipped
+from tests.data_rights.formats.sets import collected, png, zipped
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(1200)]
 
@@ -30,7 +30,7 @@ def unpacked(folder: Path, pictures: list[Picture], detection: bool) -> Path:
     """A project's folder of a takeout after unpacking and `python link.py`."""
     members = collected(writers.write(lambda: pictures, TAGS, detection))
     members = {f"annotations/{name}": data for name, data in members.items()}
-    members |= {picture.path: jpeg(number, picture.width, picture.height) for number, picture in enumerate(pictures)}
+    members |= {picture.path: png(number, picture.width, picture.height) for number, picture in enumerate(pictures)}
     with zipfile.ZipFile(zipped(folder / "takeout.zip", members)) as archive:
         archive.extractall(folder / "project")
     for _ in range(2):  # it may be run again

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from urllib.parse import parse_qs
 
@@ -19,6 +20,7 @@ from ownvision.services import uris
 from ownvision.services.components import Components
 from ownvision.services.travel import leaving, tokens
 from ownvision.services.uris import Resource
+from ownvision.store import ledger
 from ownvision.store.blobs import BlobExists, BlobMissing
 from ownvision.store.keys import KeyMissing
 from ownvision.store.tables import Export, Image, Iteration, Prediction, Project, ProjectExport, Takeout
@@ -101,6 +103,7 @@ def artifact(components: Components, request: Request, resource: Resource) -> Re
     """
     with components.database.read() as session:
         media_type(session, resource)
+        resource = placed(session, resource)
     key, size = _there(components, resource)
     return _ranged(components, request, key, size, BYTES, {"Accept-Ranges": "bytes"})
 
@@ -119,10 +122,9 @@ def _answer(request: Request) -> Response:
     resource = uris.resolve(components, path, query)
     with components.database.read() as session:
         media = media_type(session, resource)
-    tag = f'"{resource.object_id}-{resource.file}"'
-    # Of a takeout no copy is to stay on the way: it dies with the first thing in it that is erased.
-    caching = "no-store" if resource.kind == "takeout" else _caching(query)
-    headers = {"ETag": tag, "Cache-Control": caching, "Accept-Ranges": "bytes"}
+        resource = placed(session, resource)
+    tag = f'"{resource.tag}-{resource.file}"'
+    headers = {"ETag": tag, "Cache-Control": _caching(resource, query), "Accept-Ranges": "bytes"}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     if resource.kind in _ARCHIVES:
@@ -191,7 +193,21 @@ def _made(components: Components, resource: Resource) -> str:
     return resource.file if made else uris.ORIGINAL
 
 
-def _caching(query: str) -> str:
+def placed(session: Session, resource: Resource) -> Resource:
+    """The same, where its bytes are: an export that was made anew lies elsewhere."""
+    if resource.kind != "export":
+        return resource
+    archive_id = session.scalar(select(Export.archive_id).where(Export.id == resource.object_id))
+    if archive_id is None:
+        raise _GONE
+    return replace(resource, prefix=ledger.export_prefix(resource.project_id, archive_id))
+
+
+def _caching(resource: Resource, query: str) -> str:
+    if resource.kind == "takeout":
+        return "no-store"  # no copy is to stay on the way: it goes with the first thing in it that is erased
+    if resource.kind == "export":
+        return "private, no-cache"  # it may be made anew: ask with the ETag
     expiry = datetime.fromisoformat(parse_qs(query)["se"][0])
     return f"private, immutable, max-age={max(0, int((expiry - now()).total_seconds()))}"
 

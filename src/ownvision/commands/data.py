@@ -1,10 +1,14 @@
 """`ownvision data`: what is held about a person, to see and to take away."""
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ownvision.client import ClientError
+from ownvision.commands import returning
+from ownvision.commands.archive import PartFile
 from ownvision.commands.installation import AccountName, AsJson, Data, ProjectName, installation, scope
 
 if TYPE_CHECKING:
@@ -28,6 +32,64 @@ def data_show(
         typer.echo(json.dumps(_shape(taken), indent=2))
     else:
         _print(taken)
+
+
+@app.command("export")
+def data_export(
+    out: Annotated[Path, typer.Option(help="The archive; a file that is there is not replaced")],
+    project: ProjectName = None,
+    account: AccountName = None,
+    data: Data = None,
+) -> None:
+    """Take everything of an account, or of one project, out into one ZIP archive; the service may be running."""
+    from ownvision.data_rights.takeout import writer
+    from ownvision.data_rights.takeout.own import Own
+    from ownvision.services.travel.leaving import Withdrawn
+    from ownvision.store.tables.base import now
+
+    with installation(data) as components:
+        with components.database.read() as session:
+            account_id, project_id = scope(session, account, project)
+        source, told = Own(components, account_id, project_id, now()), writer.Told()
+        with PartFile(out) as file, returning.progress() as bar:
+            task = bar.add_task("Exporting", total=source.total or None)
+            try:
+                for part in writer.stream(source, out.absolute().parent, told):
+                    file.write(part)
+                    bar.update(task, completed=told.done)
+            except Withdrawn:
+                raise ClientError("What was to be taken out was deleted meanwhile; nothing was kept.") from None
+            size = file.keep()
+    typer.echo(f"{out}: {size:,} bytes; {_counted(told.counts)}")
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "nothing"
+
+
+@app.command("import")
+def data_import(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A takeout, or a data set: a ZIP archive or folder")],
+    with_keys: Annotated[
+        bool, typer.Option("--with-keys", help="Give the account the keys that the takeout holds; its own end")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the project that a data set becomes")] = None,
+    account: AccountName = None,
+    data: Data = None,
+) -> None:
+    """Restore a takeout, or import a data set (COCO, Pascal VOC, YOLO, CSV, JSON-Lines, a folder per class)."""
+    from ownvision.data_rights.formats import importing
+    from ownvision.data_rights.takeout import reading
+
+    with installation(data) as components:
+        with components.database.read() as session:
+            account_id, _ = scope(session, account, None)
+        if path.is_file() and (reading.is_takeout(path) or importing.detect(path) == importing.TAKEOUT):
+            returning.restore(components, account_id, path, with_keys=with_keys)
+            return
+        if with_keys:
+            raise ClientError("--with-keys is for takeouts; a data set has no keys.")
+        returning.import_plain(components, account_id, path, name)
 
 
 def _shape(taken: "Census") -> dict[str, object]:

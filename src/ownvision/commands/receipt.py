@@ -126,6 +126,11 @@ def shown(document: dict[str, Any]) -> str:
     lines.append("erased:")
     lines += [f"  {kind}: {one['count']:,} ({one['bytes']:,} bytes)" for kind, one in sorted(said["erased"].items())]
     lines += [f"kept: {one['kind']}: {one['count']:,}. {one['why']}" for one in said["kept"]]
+    lines += [
+        f"iteration {one['iterationId']} learned from {one['images']:,} of the images"
+        f"{', was published' if one['published'] else ''}, had {one['exports']} exports: {one['outcome']}"
+        for one in said["learned"]
+    ]
     if "signature" in document:
         newest = said["backups"]["newest"] or "none known"
         lines += [

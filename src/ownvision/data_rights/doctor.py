@@ -22,11 +22,19 @@ from ownvision.store.tables import (
     Prediction,
     Project,
     Tag,
+    Takeout,
 )
 from ownvision.store.tables.base import now
 
 # What must lie under a live prefix of each kind.
-_FILES = {"image": "original", "prediction": "original", "iteration": "model.onnx", "export": "archive.zip"}
+_FILES = {
+    "image": "original",
+    "prediction": "original",
+    "iteration": "model.onnx",
+    "export": "archive.zip",
+    "takeout": "archive.zip",
+}
+_STEP = 2**20
 
 
 @dataclass(frozen=True)
@@ -151,20 +159,24 @@ def _owners(session: Session) -> Iterator[Finding]:
             for row in session.execute(select(Prediction.id, Prediction.project_id))
         ),
         *(
-            ledger.iteration_prefix(row.project_id, row.id)
+            ledger.iteration_prefix(row.project_id, row.model_id)
             for row in session.execute(
-                select(Iteration.id, Iteration.project_id).where(
+                select(Iteration.model_id, Iteration.project_id).where(
                     Iteration.status == "Completed", Iteration.origin.is_(None)
                 )
             )
         ),
         *(
-            ledger.export_prefix(row.project_id, row.id)
+            ledger.export_prefix(row.project_id, row.archive_id)
             for row in session.execute(
-                select(Export.id, Iteration.project_id)
+                select(Export.archive_id, Iteration.project_id)
                 .join(Iteration, Iteration.id == Export.iteration_id)
                 .where(Export.status == "Done")
             )
+        ),
+        *(
+            ledger.takeout_prefix(row.project_id or row.account_id, row.id)
+            for row in session.scalars(select(Takeout).where(Takeout.status == "Done"))
         ),
     ]
     for prefix in promised:
@@ -210,12 +222,16 @@ def _ledger(components: Components, prefix: str, name: str) -> tuple[str | None,
 
 
 def _wrong_with(components: Components, key: str, sha256: str | None) -> str | None:
+    digest, start = hashlib.sha256(), 0
     try:
-        data = components.blobs.read(key)
+        size = components.blobs.size(key)
+        while start == 0 or start < size:  # an archive may be larger than memory
+            digest.update(components.blobs.read_range(key, start, start + _STEP))
+            start += _STEP
     except BlobMissing:
         return None  # removed while we looked; that it should be there is asked from the other side
     except (BlobDamaged, KeyMissing) as error:
         return str(error)
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+    if sha256 is not None and digest.hexdigest() != sha256:
         return "These are not the bytes that were uploaded."
     return None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from ownvision.data_rights import closing, holds, receipts, scrubbing, takeouts
+from ownvision.data_rights import closing, holds, policies, receipts, scrubbing, takeouts
 from ownvision.data_rights.who import Who
 from ownvision.services import accounts, exports, images, iterations, predictions, projects, regions, tags
 from ownvision.services.components import Components
@@ -34,6 +34,7 @@ def erase_images(
     subjects = {"images": chosen} if len(chosen) <= _NAMED else {"imagesOf": [project.id]}
     receipt = receipts.begin(session, who.account_id, "DeleteImages", who.key_id, subjects)
     images.delete_images(session, project, None if everything else chosen, all_iterations=all_iterations)
+    policies.apply(session, project, receipt)
     _keep_covered(session, receipt, chosen)
     _keep_learned(session, receipt, project)
     return _end(session, receipt, project)

@@ -114,6 +114,7 @@ def _statement(session: Session, receipt: Receipt, key: str, moment: datetime) -
         "subjects": receipt.subjects,
         "erased": receipt.erased,
         "kept": receipt.kept,
+        "learned": receipt.learned,
         "backups": {"newest": None if backup is None else _time(backup), "meaning": _RESTORED},
         "asked": _time(receipt.asked),
         "finished": _time(settled),
@@ -146,6 +147,7 @@ def document(session: Session, receipt: Receipt) -> dict[str, Any]:
         "subjects": receipt.subjects,
         "erased": receipt.erased,
         "kept": receipt.kept,
+        "learned": receipt.learned,
         "left": left,
         "waitsFor": _waits_for(session, receipt, left),
     }

@@ -23,7 +23,7 @@ from ownvision.store.tables import Image, Project, Takeout
 from ownvision.store.tables.base import new_id, now
 
 KIND = "takeout"
-ARCHIVE = "takeout.zip"
+ARCHIVE = "archive.zip"
 EXPORTING, DONE, FAILED = "Exporting", "Done", "Failed"
 _ERASED = "Something that it held was erased, and so it was erased too; ask for a new one."
 _BEAT_SECONDS, _RENEW_SECONDS = 0.5, 60.0

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
-from ownvision.data_rights import closing, takeouts
+from ownvision.data_rights import closing, refit, takeouts
 from ownvision.data_rights.takeout import restoring
 from ownvision.jobs.rows import Claim
 from ownvision.services import embedding, exports, fitting
@@ -24,6 +24,7 @@ HANDLERS: dict[str, Callable[[Components, Claim], None]] = {
     "import": arriving.run,
     "restore": restoring.run,
     "takeout": takeouts.run,
+    "refit": refit.run,
     closing.KIND: closing.run,
 }
 ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
@@ -33,6 +34,7 @@ ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
     "import": arriving.failed,
     "restore": restoring.failed,
     "takeout": takeouts.failed,
+    "refit": refit.failed,
     closing.KIND: closing.failed,
 }
 

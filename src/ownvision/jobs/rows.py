@@ -27,6 +27,7 @@ _CALLED = {
     "restore": "import",
     "takeout": "takeout",
     "erase": "erasure",
+    "refit": "training",
 }
 
 

@@ -13,7 +13,16 @@ from ownvision.settings import Settings
 
 log = logging.getLogger("ownvision.jobs")
 # Requests come first, then the training that somebody waits for.
-_NICE = {"train": 5, "import": 5, "restore": 5, "takeout": 10, "export": 10, "embed": 10, "erase": 10}
+_NICE = {
+    "train": 5,
+    "refit": 5,
+    "import": 5,
+    "restore": 5,
+    "takeout": 10,
+    "export": 10,
+    "embed": 10,
+    "erase": 10,
+}
 
 
 def run(components: Components, claim: rows.Claim) -> None:

@@ -205,16 +205,22 @@ def _scrub(settings: Settings) -> None:
     database.close()
 
 
-def _only_worker(data: Path, stop: threading.Event) -> IO[str] | None:
+def alone(data: Path) -> IO[str] | None:
+    """The lock of a data folder's only worker, held until it is closed; None: there is a worker."""
     file = (data / "worker.lock").open("w")
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except BlockingIOError:
-            if stop.wait(POLL_SECONDS):
-                file.close()
-                return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def _only_worker(data: Path, stop: threading.Event) -> IO[str] | None:
+    while (lock := alone(data)) is None:
+        if stop.wait(POLL_SECONDS):
+            return None
+    return lock
 
 
 def main() -> None:

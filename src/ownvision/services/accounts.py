@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
@@ -124,6 +123,21 @@ def rotate(session: Session, keys: KeyStore, account: Account, kind: str, slot: 
     return _renew(keys, row)
 
 
+def check_keys(session: Session, account: Account, given: Mapping[tuple[str, str], str]) -> None:
+    """See that an account can have the keys it had elsewhere.
+
+    Raises:
+        OwnVisionError: BadRequestInvalid for what is no key; Conflict, when another account has one of them.
+    """
+    for kind, slot in ((kind, slot) for kind in KINDS for slot in SLOTS):
+        if not _KEY.fullmatch(given.get((kind, slot), "")):
+            raise OwnVisionError("BadRequestInvalid", f"The {slot} {kind} key is none that can be used here.")
+    digests = [_digest(key) for key in given.values()]
+    others = select(ApiKey.id).where(ApiKey.sha256.in_(digests), ApiKey.account_id != account.id)
+    if len(set(digests)) != len(digests) or session.scalar(others.limit(1)) is not None:
+        raise OwnVisionError("Conflict", "Another account here has one of these keys; import without --with-keys.")
+
+
 def take_keys(session: Session, keys: KeyStore, account: Account, given: Mapping[tuple[str, str], str]) -> None:
     """Give an account the keys it had elsewhere; those it has stop working with the commit.
 
@@ -134,17 +148,17 @@ def take_keys(session: Session, keys: KeyStore, account: Account, given: Mapping
         given: Each key by kind and slot.
 
     Raises:
-        OwnVisionError: BadRequestInvalid for what is no key; Conflict, when another account has one of them.
+        OwnVisionError: As `check_keys`.
     """
-    for row in session.scalars(select(ApiKey).where(ApiKey.account_id == account.id)):
-        key = given.get((row.kind, row.slot), "")
-        if not _KEY.fullmatch(key):
-            raise OwnVisionError("BadRequestInvalid", f"The {row.slot} {row.kind} key is none that can be used here.")
+    check_keys(session, account, given)
+    mine = list(session.scalars(select(ApiKey).where(ApiKey.account_id == account.id)))
+    for row in mine:
+        row.sha256 = row.id  # two of them may change places
+    session.flush()
+    for row in mine:
+        key = given[row.kind, row.slot]
         row.sha256, row.sealed, row.created = _digest(key), keys.seal(key.encode(), f"api-key {account.id}"), now()
-    try:
-        session.flush()
-    except IntegrityError:
-        raise OwnVisionError("Conflict", "Another account here has one of these keys.") from None
+    session.flush()
 
 
 def _shown_keys(session: Session, keys: KeyStore, account: Account) -> dict[tuple[str, str], str]:

@@ -141,7 +141,11 @@ def _remove(session: Session, row: Notification, found: Mapping[str, Any]) -> No
 def _copy(components: Components, row: Notification) -> dict[str, Any]:
     """Put an export's archive into the project's container; gives what the messages then say."""
     container = _address(components, row.project_id, storage.CONTAINER)
-    prefix = ledger.export_prefix(row.project_id, row.event["exportId"])
+    with components.database.read() as session:
+        archive_id = session.scalar(select(Export.archive_id).where(Export.id == row.event["exportId"]))
+    if archive_id is None:
+        raise _Dropped("its archive is no more")
+    prefix = ledger.export_prefix(row.project_id, archive_id)
     try:
         archive = components.blobs.read(prefix + exports.ARCHIVE)
     except (BlobMissing, BlobDamaged, KeyMissing):

@@ -28,10 +28,7 @@ def erase_everywhere(session: Session, project: Project, chosen: ColumnElement[b
             if since <= iteration.revision and (until is None or until > iteration.revision)
         ]
         if seen:
-            session.add_all(
-                Lineage(iteration_id=iteration.id, image_id=image_id, receipt=receipt) for _, image_id in seen
-            )
-            _lower_counts(session, iteration, [seq for seq, _ in seen])
+            _forget(session, iteration, dict(seen), receipt)
     ids = [image_id for _, image_id, _, _ in images]
     for start in range(0, len(ids), 500):
         part = ids[start : start + 500]
@@ -44,8 +41,30 @@ def erase_everywhere(session: Session, project: Project, chosen: ColumnElement[b
     return ids
 
 
-def _lower_counts(session: Session, iteration: Iteration, seqs: list[int]) -> None:
+def _forget(session: Session, iteration: Iteration, images: dict[int, str], receipt: str) -> None:
+    """What an iteration keeps of images that are erased: lower counts, and lineage of those it learned from."""
+    learned = {images[seq] for seq in _lower_counts(session, iteration, list(images))}
+    if iteration.status == "Completed":
+        learned -= set(iteration.left_out)
+        iteration.erased_count += len(learned)
+        if learned and iteration.unlearning != "pending":
+            iteration.unlearning = "kept"
+        if iteration.left_out:
+            iteration.left_out = [image_id for image_id in iteration.left_out if image_id not in images.values()]
+    session.add_all(Lineage(iteration_id=iteration.id, image_id=image_id, receipt=receipt) for image_id in learned)
+
+
+def _lower_counts(session: Session, iteration: Iteration, seqs: list[int]) -> set[int]:
+    """Returns those of the images that carry a tag which the iteration was trained on."""
+    trained = set(
+        session.scalars(
+            select(IterationTag.tag_id).where(
+                IterationTag.iteration_id == iteration.id, IterationTag.position.is_not(None)
+            )
+        )
+    )
     tagged: set[int] = set()
+    learned: set[int] = set()
     for start in range(0, len(seqs), 500):
         links = session.execute(
             select(ImageTag.tag_id, ImageTag.image_seq).where(
@@ -55,6 +74,7 @@ def _lower_counts(session: Session, iteration: Iteration, seqs: list[int]) -> No
             )
         ).all()
         tagged.update(seq for _, seq in links)
+        learned.update(seq for tag_id, seq in links if tag_id in trained)
         for tag_id in {tag_id for tag_id, _ in links}:
             lost = sum(1 for other, _ in links if other == tag_id)
             session.execute(
@@ -64,3 +84,4 @@ def _lower_counts(session: Session, iteration: Iteration, seqs: list[int]) -> No
             )
     iteration.image_count -= len(seqs)
     iteration.tagged_count -= len(tagged)
+    return learned

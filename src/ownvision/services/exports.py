@@ -1,6 +1,7 @@
 """Exports: an archive of an iteration's model for one platform and flavor, made by a job."""
 
 import re
+from collections.abc import Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -9,12 +10,11 @@ from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
 from ownvision.exporters import PLATFORMS
 from ownvision.jobs import rows
-from ownvision.services import iterations, notices, outputs, projects
+from ownvision.services import iterations, models, notices, outputs, projects
 from ownvision.services.components import Components
-from ownvision.services.fitting import MODEL
 from ownvision.store import ledger, tally
 from ownvision.store.blobs import BlobDamaged, BlobMissing
-from ownvision.store.tables import Export, Iteration, Project
+from ownvision.store.tables import Export, Iteration, IterationTag, Job, Project
 from ownvision.store.tables.base import new_id, now
 
 EXPORTING, DONE, FAILED = "Exporting", "Done", "Failed"
@@ -99,7 +99,9 @@ def delete(session: Session, project: Project, iteration_id: str, export_id: str
     if export is None:
         raise OwnVisionError("NotFound", f"There is no export {export_id} of {iteration.name}.")
     tally.count(session, "jobsCancelled", len(rows.stop(session, [export.id])))
-    ledger.doom(session, [ledger.export_prefix(project.id, export.id)])
+    outputs.release(session, project.id, [export.id])
+    ledger.arrived(session, project.id, export.id)
+    ledger.doom(session, [ledger.export_prefix(project.id, export.archive_id)])
     session.delete(export)
     tally.count(session, "exports", 1)
     ledger.doom_rows(session, project.account_id, project.id)
@@ -114,54 +116,106 @@ def run(components: Components, claim: rows.Claim) -> None:
         Cancelled: The export is gone.
         OwnVisionError: It can't be exported; the message is for the person.
     """
+    while True:
+        with components.database.read() as session:
+            export = session.get(Export, claim.subject)
+            iteration = None if export is None else session.get(Iteration, export.iteration_id)
+            if export is None or iteration is None:
+                raise rows.Cancelled(claim.job_id)
+            tags = iterations.learned_tags(session, iteration.id)
+        archive_id = export.archive_id if export.status == EXPORTING else claim.job_id
+        archive = _archive(components, claim, iteration, tags, export.flavor or None)
+        outputs.write(components, claim, ledger.export_prefix(claim.project_id, archive_id), KIND, ARCHIVE, archive)
+        if _put_in_place(components, claim, archive_id, iteration.model_id):
+            return
+
+
+def _archive(
+    components: Components, claim: rows.Claim, iteration: Iteration, tags: Sequence[IterationTag], flavor: str | None
+) -> bytes:
     from ownvision.exporters import onnx
 
-    with components.database.read() as session:
-        export = session.get(Export, claim.subject)
-        iteration = None if export is None else session.get(Iteration, export.iteration_id)
-        if export is None or iteration is None:
-            raise rows.Cancelled(claim.job_id)
-        tags = iterations.learned_tags(session, iteration.id)
     try:
-        model = components.blobs.read(ledger.iteration_prefix(claim.project_id, iteration.id) + MODEL)
+        model = models.read(components, iteration)
     except (BlobMissing, BlobDamaged):
         raise OwnVisionError(
             "ErrorExporterInvalidClassifier", f"The model of {iteration.name} can't be read; train again."
         ) from None
     rows.heartbeat(components.database, claim, 0.3, components.settings.job_lease)
     try:
-        archive = onnx.archive(
+        return onnx.archive(
             model,
             labels=[onnx.Label(tag.tag_id, tag.name, tag.type) for tag in tags],
             domain=DOMAINS[iteration.domain_id],
             multilabel=iteration.classification_type == "Multilabel",
             iteration_id=iteration.id,
-            flavor=export.flavor or None,
+            flavor=flavor,
             exported=now(),
         )
     except ValueError as error:
         raise OwnVisionError("ErrorExporterInvalidClassifier", str(error)) from None
-    prefix = ledger.export_prefix(claim.project_id, export.id)
-    outputs.write(components, claim, prefix, "export", ARCHIVE, archive)
+
+
+def _put_in_place(components: Components, claim: rows.Claim, archive_id: str, model_id: str) -> bool:
+    """The last transaction; False when the model was replaced since it was read: then all must be done anew."""
     with components.database.write() as session:
+        session.get(Project, claim.project_id, with_for_update=True)
         outputs.hold(session, claim)
         row = session.get(Export, claim.subject)
-        if row is None:
+        iteration = None if row is None else session.get(Iteration, row.iteration_id)
+        if row is None or iteration is None:
             raise rows.Cancelled(claim.job_id)
-        ledger.make_live(session, [prefix])
-        row.status, row.error = DONE, None
+        if iteration.model_id != model_id:
+            return False
+        ledger.make_live(session, [ledger.export_prefix(claim.project_id, archive_id)])
+        ledger.arrived(session, claim.project_id, row.id)
+        if row.archive_id != archive_id:
+            ledger.doom(session, [ledger.export_prefix(claim.project_id, row.archive_id)])
+        row.status, row.error, row.archive_id = DONE, None, archive_id
         notices.export_ended(session, claim.project_id, row, claim.payload.get("base_url", ""))
         rows.finish(session, claim)
+    return True
+
+
+def remake(session: Session, project: Project, iteration_id: str, receipts: Sequence[str]) -> None:
+    """Make the archives of an iteration anew, since its model was replaced; until then the old ones are given.
+
+    Args:
+        session: The transaction that replaces the model.
+        project: Whose it is.
+        iteration_id: Of which iteration.
+        receipts: Ids of receipts that are finished only then.
+    """
+    for export in session.scalars(select(Export).where(Export.iteration_id == iteration_id, Export.status != FAILED)):
+        payload = session.scalar(
+            select(Job.payload).where(Job.kind == KIND, Job.subject == export.id).order_by(Job.created.desc()).limit(1)
+        )
+        rows.enqueue(
+            session,
+            kind=KIND,
+            account_id=project.account_id,
+            project_id=project.id,
+            subject=export.id,
+            lane=rows.QUICK,
+            payload=payload,
+        )
+        ledger.wait_for(session, project.account_id, project.id, export.id, receipts)
 
 
 def failed(session: Session, project_id: str, export_id: str, reason: str) -> None:
-    """Record that an export has failed, and that nothing of it is kept, also where its iteration was deleted."""
+    """Record that an export has failed, and that nothing of it is kept, also where its iteration was deleted.
+
+    One that was done was to be made anew of another model: the old model's archive must not stay.
+    """
     export = session.get(Export, export_id)
-    if export is not None and export.status == EXPORTING:
+    outputs.release(session, project_id, [export_id])
+    ledger.arrived(session, project_id, export_id)
+    if export is None:
+        ledger.doom(session, [ledger.export_prefix(project_id, export_id)])
+    elif export.status != FAILED:
         export.status, export.error = FAILED, reason
         notices.export_ended(session, project_id, export)
-    if export is None or export.status == FAILED:
-        ledger.doom(session, [ledger.export_prefix(project_id, export_id)])
+        ledger.doom(session, [ledger.export_prefix(project_id, export.archive_id)])
 
 
 def _checked(iteration: Iteration, platform: str, flavor: str | None) -> tuple[str, str | None]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from ownvision.domains import CLASSIFICATION, DOMAINS
@@ -23,11 +23,11 @@ from ownvision.learning.backbones import BACKBONES
 from ownvision.learning.evaluate import Detections
 from ownvision.services import embedding, notices, outputs
 from ownvision.services.components import Components
-from ownvision.services.frozen import Frozen, freeze
+from ownvision.services.frozen import Frozen, freeze, left_out
 from ownvision.store import ledger
 from ownvision.store.blobs import BlobDamaged, BlobMissing
 from ownvision.store.database import insert_all
-from ownvision.store.tables import Iteration, Lineage, ScoredImage
+from ownvision.store.tables import Iteration, Lineage, Project, ScoredImage
 from ownvision.store.tables.base import now
 
 MODEL = "model.onnx"
@@ -37,6 +37,9 @@ _REPORT_SECONDS = 0.5
 _PART = 2_000
 
 
+Fitted = tuple[bytes, list[dict[str, Any]]]  # a model, and rows of `ScoredImage` but for the iteration's id
+
+
 @dataclass(frozen=True)
 class Trained:
     """A model and the scores it was measured by.
@@ -44,10 +47,14 @@ class Trained:
     Attributes:
         model: ONNX.
         scored: Rows of `ScoredImage` but for the iteration's id.
+        erased: How many images of the iteration had been erased when the others were gathered.
+        left_out: Ids of restricted images, which were not learned from.
     """
 
     model: bytes
     scored: list[dict[str, Any]]
+    erased: int
+    left_out: list[str]
 
 
 def run(components: Components, claim: rows.Claim) -> None:
@@ -59,19 +66,47 @@ def run(components: Components, claim: rows.Claim) -> None:
         OwnVisionError: It can't be trained; the message is for the person.
     """
     begun = time.monotonic()
+    while True:
+        trained = fit(components, claim, "Training")
+        prefix = ledger.iteration_prefix(claim.project_id, claim.subject)
+        outputs.write(components, claim, prefix, "iteration", MODEL, trained.model)
+        _record_scores(components, claim, claim.subject, trained.scored)
+        if _complete(components, claim, prefix, trained, time.monotonic() - begun):
+            return
+
+
+def fit(components: Components, claim: rows.Claim, status: str, least: int = 0) -> Trained:
+    """Learn what an iteration is to know, from the images that are there and may be used.
+
+    Args:
+        components: Where they are.
+        claim: Of the job; its subject is the iteration.
+        status: What the iteration's must be, else nobody waits for it any more.
+        least: How many images each tag must have.
+
+    Raises:
+        Stale: The job is no longer this worker's.
+        Cancelled: It was asked to stop, or its iteration is gone.
+        OwnVisionError: It can't be trained; the message is for the person.
+    """
     report = _reporter(components, claim)
     while True:
         with components.database.read() as session:
             iteration = session.get(Iteration, claim.subject)
-            if iteration is None or iteration.status != "Training":
+            if iteration is None or iteration.status != status:
                 raise rows.Cancelled(claim.job_id)
             erased = _erased(session, iteration.id)
             frozen = freeze(session, iteration)
         if not frozen.images:
             raise OwnVisionError("BadRequestTrainingValidationFailed", "Not enough images for training: none is left.")
-        fit = _classifier if DOMAINS[iteration.domain_id].type == CLASSIFICATION else _detector
+        if frozen.labels.sum(axis=0).min() < least:
+            raise OwnVisionError(
+                "BadRequestTrainingValidationFailed",
+                f"Not enough images for training: a tag has fewer than the {least} that each needs.",
+            )
+        learn = _classifier if DOMAINS[iteration.domain_id].type == CLASSIFICATION else _detector
         try:
-            trained = fit(components, claim, iteration, frozen, report)
+            model, scored = learn(components, claim, iteration, frozen, report)
         except embedding.Unreadable as error:
             with components.database.read() as session:
                 if _erased(session, iteration.id) != erased:
@@ -80,11 +115,26 @@ def run(components: Components, claim: rows.Claim) -> None:
                 "ErrorFeaturizationServiceUnavailable",
                 f"Image {error.image_id} can't be read; delete it, upload it anew and train again.",
             ) from None
-        prefix = ledger.iteration_prefix(claim.project_id, iteration.id)
-        outputs.write(components, claim, prefix, "iteration", MODEL, trained.model)
-        _record_scores(components, claim, iteration.id, trained.scored)
-        if _complete(components, claim, prefix, erased, time.monotonic() - begun):
-            return
+        return Trained(model, scored, erased, frozen.left_out)
+
+
+def settle(session: Session, iteration: Iteration, trained: Trained) -> bool:
+    """Note that the iteration's model has learned from nothing that was erased or is restricted.
+
+    Returns:
+        False, and nothing noted, when images were erased or restricted since they were gathered: then all must be done
+        anew.
+    """
+    if _erased(session, iteration.id) != trained.erased or left_out(session, iteration) != trained.left_out:
+        return False
+    iteration.left_out, iteration.erased_count = trained.left_out, 0
+    session.execute(
+        update(Lineage)
+        .where(Lineage.iteration_id == iteration.id, Lineage.unlearned.is_(None))
+        .values(unlearned=now())
+        .execution_options(synchronize_session=False)
+    )
+    return True
 
 
 def failed(session: Session, project_id: str, iteration_id: str, reason: str) -> None:
@@ -113,7 +163,7 @@ def _reporter(components: Components, claim: rows.Claim) -> Callable[[float], No
 
 def _classifier(
     components: Components, claim: rows.Claim, iteration: Iteration, frozen: Frozen, report: Callable[[float], None]
-) -> Trained:
+) -> Fitted:
     from ownvision.learning import classify, graph
 
     backbone = DOMAINS[iteration.domain_id].backbone
@@ -132,7 +182,7 @@ def _classifier(
         raise OwnVisionError("BadRequestTrainingValidationFailed", f"Not enough images for training: {error}") from None
     scores = np.ascontiguousarray(fitted.out_of_fold, "<f4")
     truth = np.ascontiguousarray(frozen.labels, np.uint8)
-    return Trained(
+    return (
         graph.classifier(backbone, fitted.head, frozen.tag_ids),
         [
             {
@@ -148,7 +198,7 @@ def _classifier(
 
 def _detector(
     components: Components, claim: rows.Claim, iteration: Iteration, frozen: Frozen, report: Callable[[float], None]
-) -> Trained:
+) -> Fitted:
     from ownvision.learning import detect
 
     examples = [
@@ -185,7 +235,7 @@ def _detector(
                 "truth": truth.tobytes(),
             }
         )
-    return Trained(fitted.model, scored)
+    return fitted.model, scored
 
 
 def _detect(model: bytes, images: Iterable[bytes]) -> list[Detections]:
@@ -220,14 +270,15 @@ def _record_scores(
             insert_all(session, ScoredImage, part)
 
 
-def _complete(components: Components, claim: rows.Claim, prefix: str, erased: int, seconds: float) -> bool:
-    """The last transaction; False when images were erased since they were gathered: then all must be done anew."""
+def _complete(components: Components, claim: rows.Claim, prefix: str, trained: Trained, seconds: float) -> bool:
+    """The last transaction; False when it can't be: then all must be done anew."""
     with components.database.write() as session:
+        session.get(Project, claim.project_id, with_for_update=True)  # nobody erases meanwhile (PostgreSQL)
         outputs.hold(session, claim)
         iteration = session.get(Iteration, claim.subject)
         if iteration is None:
             raise rows.Cancelled(claim.job_id)
-        if _erased(session, iteration.id) != erased:
+        if not settle(session, iteration, trained):
             return False
         ledger.make_live(session, [prefix])
         moment = now()

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from ownvision.services.images import valid_at
@@ -33,11 +33,19 @@ class FrozenImage:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A training set; `tag_ids` are in the order of their positions, `images` in that of their SHA-256."""
+    """A training set; `tag_ids` are in the order of their positions, `images` in that of their SHA-256.
+
+    Attributes:
+        project_id: Whose.
+        tag_ids: What is learned.
+        images: From what.
+        left_out: Ids of restricted images, which are not learned from; sorted.
+    """
 
     project_id: str
     tag_ids: list[str]
     images: list[FrozenImage]
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def prefixes(self) -> list[str]:
@@ -54,7 +62,7 @@ class Frozen:
 
 
 def freeze(session: Session, iteration: Iteration) -> Frozen:
-    """The training set of an iteration; images without any of its trained tags are left out."""
+    """The training set of an iteration; images without any of its trained tags, and restricted ones, are left out."""
     trained = session.scalars(
         select(IterationTag)
         .where(IterationTag.iteration_id == iteration.id, IterationTag.position.is_not(None))
@@ -86,13 +94,31 @@ def freeze(session: Session, iteration: Iteration) -> Frozen:
         box = (positions[region.tag_id], region.left, region.top, region.width, region.height)
         boxes_of[region.image_seq].append(box)
     found = session.execute(
-        select(Image.seq, Image.id, Image.sha256).where(
+        select(Image.seq, Image.id, Image.sha256, Image.restricted).where(
             Image.project_id == iteration.project_id, valid_at(Image, iteration.revision)
         )
-    )
+    ).all()
     images = [
         FrozenImage(image_id, sha256, tags_of[seq], boxes_of.get(seq, []))
-        for seq, image_id, sha256 in found
-        if seq in tags_of
+        for seq, image_id, sha256, restricted in found
+        if seq in tags_of and restricted is None
     ]
-    return Frozen(iteration.project_id, tag_ids, sorted(images, key=lambda image: image.sha256))
+    left_out = sorted(row.id for row in found if row.seq in tags_of and row.restricted is not None)
+    return Frozen(iteration.project_id, tag_ids, sorted(images, key=lambda image: image.sha256), left_out)
+
+
+def left_out(session: Session, iteration: Iteration) -> list[str]:
+    """Ids of the restricted images that `freeze` leaves out now, sorted."""
+    trained = select(IterationTag.tag_id).where(
+        IterationTag.iteration_id == iteration.id, IterationTag.position.is_not(None)
+    )
+    tagged = exists().where(
+        ImageTag.image_seq == Image.seq, ImageTag.tag_id.in_(trained), valid_at(ImageTag, iteration.revision)
+    )
+    found = select(Image.id).where(
+        Image.project_id == iteration.project_id,
+        Image.restricted.is_not(None),
+        valid_at(Image, iteration.revision),
+        tagged,
+    )
+    return sorted(session.scalars(found))

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from ownvision.errors import OwnVisionError
 from ownvision.jobs import rows
 from ownvision.limits import Limits
-from ownvision.services import coverage, projects
+from ownvision.services import coverage, outputs, projects
 from ownvision.store import ledger, tally
 from ownvision.store.tables import (
     Account,
@@ -183,14 +183,18 @@ def delete(session: Session, project: Project, iteration_id: str) -> None:
             "BadRequestIterationIsPublished",
             f"Iteration is already published as: {iteration.publish_name}. Unpublish it before deleting it.",
         )
-    exports = list(session.scalars(select(Export.id).where(Export.iteration_id == iteration.id)))
+    exports = list(session.scalars(select(Export).where(Export.iteration_id == iteration.id)))
     predictions = list(session.scalars(select(Prediction.id).where(Prediction.iteration_id == iteration.id)))
-    tally.count(session, "jobsCancelled", len(rows.stop(session, [iteration.id, *exports])))
+    about = [iteration.id, *(export.id for export in exports)]
+    tally.count(session, "jobsCancelled", len(rows.stop(session, about)))
+    outputs.release(session, project.id, about)
+    for subject in about:
+        ledger.arrived(session, project.id, subject)
     ledger.doom(
         session,
         [
-            ledger.iteration_prefix(project.id, iteration.id),
-            *(ledger.export_prefix(project.id, export_id) for export_id in exports),
+            ledger.iteration_prefix(project.id, iteration.model_id),
+            *(ledger.export_prefix(project.id, export.archive_id) for export in exports),
             *(ledger.prediction_prefix(project.id, prediction_id) for prediction_id in predictions),
         ],
     )
@@ -288,6 +292,12 @@ def published(session: Session, project: Project, name: str) -> Iteration:
     if iteration is None:
         raise OwnVisionError("NotFoundIteration", "Invalid iteration")
     return iteration
+
+
+def withdraw(session: Session, iteration: Iteration) -> None:
+    """Let the prediction API answer with an iteration no more, neither by a name nor by default."""
+    iteration.is_default = False
+    _withdraw(session, iteration)
 
 
 def _withdraw(session: Session, iteration: Iteration) -> None:

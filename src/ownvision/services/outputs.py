@@ -1,6 +1,6 @@
 """What a job makes: bytes under a prefix that an earlier attempt of the same job may have begun to write."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -13,6 +13,8 @@ from ownvision.store.tables import Blob, Job
 from ownvision.store.tables.base import now
 
 _TRIES = 3
+# What jobs make anew beside what is there, under the job's id, until a transaction puts it in its place.
+_REPLACED = {"refit": ledger.iteration_prefix, "export": ledger.export_prefix}
 
 
 def hold(session: Session, claim: rows.Claim) -> None:
@@ -59,6 +61,17 @@ def write_parts(
         except BlobExists:
             continue  # an earlier attempt, not quite dead, wrote between the two steps
     raise rows.Stale(claim.job_id)
+
+
+def release(session: Session, project_id: str, subjects: Sequence[str]) -> None:
+    """Doom what jobs that replace a model or an archive had begun to write under their own id."""
+    prefixes = [
+        _REPLACED[kind](project_id, job_id)
+        for job_id, kind in session.execute(
+            select(Job.id, Job.kind).where(Job.kind.in_(_REPLACED), Job.subject.in_(subjects))
+        )
+    ]
+    ledger.release(session, prefixes)
 
 
 def _reserve(components: Components, claim: rows.Claim, prefix: str, kind: str) -> None:

@@ -16,9 +16,8 @@ from ownvision.inference import Classification
 from ownvision.learning import pixels, uncertainty
 from ownvision.learning.evaluate import Detections
 from ownvision.limits import Limits
-from ownvision.services import paging
+from ownvision.services import models, paging
 from ownvision.services.components import Components
-from ownvision.services.fitting import MODEL
 from ownvision.services.intake import within
 from ownvision.services.paging import Order, Position
 from ownvision.store import ledger, tally
@@ -67,7 +66,6 @@ def predict(
     """
     if not data:
         raise OwnVisionError("BadRequestImageStream", "The request holds no image.")
-    prefix = ledger.iteration_prefix(iteration.project_id, iteration.id)
     limits = components.settings.limits
     try:
         info = pixels.inspect(data)
@@ -77,7 +75,7 @@ def predict(
                 f"The image is {info.width} × {info.height}; its longer side may have {limits.image_side} pixels, and "
                 f"{limits.image_aspect:g} times the shorter.",
             )
-        model = components.models.get(iteration.id, lambda: components.blobs.read(prefix + MODEL))
+        model = components.models.get(iteration.id, lambda: models.read(components, iteration), iteration.model_id)
         found = model.predict(data)
     except pixels.BadImage as error:
         raise OwnVisionError(_CODE_BY_REASON[error.reason], str(error)) from None
@@ -235,15 +233,16 @@ def delete(session: Session, project: Project, ids: Sequence[str]) -> None:
 
 
 def forget_erased(components: Components) -> None:
-    """Let go of loaded models whose iteration is no more, or whose project is closed; whoever erased it."""
-    loaded = components.models.keys()
+    """Let go of loaded models that were replaced, whose iteration is no more, or whose project is closed."""
+    loaded = components.models.loaded()
     if not loaded:
         return
-    there = select(Iteration.id).join(Project, Project.id == Iteration.project_id)
+    there = select(Iteration.id, Iteration.model_id).join(Project, Project.id == Iteration.project_id)
     with components.database.read() as session:
-        known = set(session.scalars(there.where(Iteration.id.in_(loaded), Project.closed.is_(None))))
-    for iteration_id in loaded:
-        if iteration_id not in known:
+        rows = session.execute(there.where(Iteration.id.in_(loaded), Project.closed.is_(None)))
+        known = {row.id: row.model_id for row in rows}
+    for iteration_id, model_id in loaded.items():
+        if known.get(iteration_id) != model_id:
             components.models.evict(iteration_id)
 
 

@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 from ownvision.domains import CLASSIFICATION, DOMAINS
 from ownvision.errors import OwnVisionError
 from ownvision.limits import Limits
-from ownvision.services import embedding, iterations, paging, projects, tags
+from ownvision.services import embedding, iterations, models, paging, projects, tags
 from ownvision.services.components import Components
-from ownvision.services.fitting import MODEL
 from ownvision.services.paging import Order, Position
 from ownvision.services.predictions import Predicted, doubt, kept, labelled, predict
 from ownvision.store import ledger
@@ -167,7 +166,7 @@ def _predict(
         found = (predict(components, iteration, learned, _original(components, prefix)) for prefix in prefixes)
         return [[one for one in boxes if one["probability"] >= _LEAST_BOX] for boxes, _ in found]
     try:
-        model = components.blobs.read(ledger.iteration_prefix(iteration.project_id, iteration.id) + MODEL)
+        model = models.read(components, iteration)
         features = embedding.gather(components, DOMAINS[iteration.domain_id].backbone, prefixes, lambda _: None)
     except embedding.Unreadable as error:
         raise _gone(error.image_id) from None

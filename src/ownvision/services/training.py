@@ -72,7 +72,7 @@ def start(
         reserved_budget_in_hours=budget_hours,
         selected_tags=[tag.id for tag in chosen],
         custom_base_model=base,
-        pipeline=pipeline(project),
+        pipeline=pipeline(project.domain_id, project.augmentation),
         image_count=project.image_count,
         tagged_count=project.tagged_count,
     )
@@ -110,13 +110,13 @@ def start(
     return iteration
 
 
-def pipeline(project: Project) -> str:
+def pipeline(domain_id: str, augmentation: Mapping[str, Any]) -> str:
     """Names recipe, backbone and preprocessing, and after a bar the settings that training reads.
 
     Another one would give another model from the same data.
     """
-    settings = hashlib.sha256(json.dumps(project.augmentation, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{RECIPE}/{BACKBONES[DOMAINS[project.domain_id].backbone].version}|{settings}"
+    settings = hashlib.sha256(json.dumps(dict(augmentation), sort_keys=True).encode()).hexdigest()[:8]
+    return f"{RECIPE}/{BACKBONES[DOMAINS[domain_id].backbone].version}|{settings}"
 
 
 def _training_type(wanted: str | None, budget_hours: int) -> str:

@@ -39,6 +39,11 @@ class Resource:
     prefix: str
     file: str
 
+    @property
+    def tag(self) -> str:
+        """What tells its bytes from others: the id in its prefix."""
+        return self.prefix.rstrip("./").rpartition("/")[2]
+
 
 def image_path(project_id: str, image_id: str, file: str) -> str:
     """Path of an image's `original`, `resized` or `thumbnail`."""
@@ -164,7 +169,7 @@ def parse(path: str) -> Resource | None:
         return Resource("export", project_id, id, ledger.export_prefix(project_id, id), "archive.zip")
     if match := _TAKEOUT.match(path):
         owner_id, id = _dashed(match["owner"]), _dashed(match["id"])
-        return Resource("takeout", owner_id, id, ledger.takeout_prefix(owner_id, id), "takeout.zip")
+        return Resource("takeout", owner_id, id, ledger.takeout_prefix(owner_id, id), "archive.zip")
     return None
 
 

@@ -81,14 +81,14 @@ def prefix_of(key: str) -> str:
 _ID = 36
 
 
-def iteration_prefix(project_id: str, iteration_id: str) -> str:
-    """Where an iteration's model lies."""
-    return f"{project_id}/iterations/{iteration_id}/"
+def iteration_prefix(project_id: str, model_id: str) -> str:
+    """Where an iteration's model lies: by `Iteration.model_id`, which is the iteration's own until it is refitted."""
+    return f"{project_id}/iterations/{model_id}/"
 
 
-def export_prefix(project_id: str, export_id: str) -> str:
-    """Where an export's archive lies."""
-    return f"{project_id}/exports/{export_id}/"
+def export_prefix(project_id: str, archive_id: str) -> str:
+    """Where an export's archive lies: by `Export.archive_id`, which is the export's own until it is made anew."""
+    return f"{project_id}/exports/{archive_id}/"
 
 
 def takeout_prefix(owner_id: str, takeout_id: str) -> str:
@@ -182,6 +182,45 @@ def doom_rows(session: Session, account_id: str, project_id: str) -> None:
     """Note that rows were erased that own no bytes, so that the database's freed pages are rewritten for them too."""
     prefix = f"{project_id}/{ROWS}/{new_id()}/"
     session.add(Blob(prefix=prefix, kind=ROWS, account_id=account_id, project_id=project_id, **_doomed(session)))
+
+
+def wait_for(session: Session, account_id: str, project_id: str, subject: str, receipts: Iterable[str]) -> None:
+    """Receipts are not finished before `arrived` says that a job has replaced what still holds what they erased.
+
+    Args:
+        session: The transaction that queues the job.
+        account_id: Whose.
+        project_id: Of which project.
+        subject: The id of what is to be replaced.
+        receipts: Ids of receipts.
+    """
+    for receipt_id in receipts:
+        prefix = f"{_waiting(project_id, subject)}{receipt_id}/"
+        blob = session.get(Blob, prefix) or Blob(
+            prefix=prefix, kind=ROWS, account_id=account_id, project_id=project_id, receipt=receipt_id
+        )
+        blob.state, blob.due = PENDING, None  # no lease: it does not lapse
+        session.add(blob)
+    session.flush()
+
+
+def arrived(session: Session, project_id: str, subject: str) -> list[str]:
+    """What was waited for is replaced, or will never be; this transaction dooms for the first of the receipts.
+
+    Returns:
+        Ids of the receipts that waited.
+    """
+    begin = _waiting(project_id, subject)
+    waiting = Blob.prefix > begin, Blob.prefix < f"{begin[:-1]}0", Blob.state == PENDING  # "0" follows "/"
+    receipts = sorted(one for one in session.scalars(select(Blob.receipt).where(*waiting)) if one is not None)
+    session.execute(update(Blob).where(*waiting).values(state=DOOMED, due=now()))
+    if receipts:
+        session.info.setdefault(_RECEIPT, receipts[0])
+    return receipts
+
+
+def _waiting(project_id: str, subject: str) -> str:
+    return f"{project_id}/{ROWS}/{subject}/"
 
 
 def doom_tag(session: Session, account_id: str, project_id: str, tag_id: str) -> None:

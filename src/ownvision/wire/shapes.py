@@ -227,6 +227,8 @@ def iteration(row: Iteration, version: Version) -> Shape:
         "customBaseModelInfo": row.custom_base_model,
         "trainingErrorDetails": row.error,
     }
+    if done and row.erased_count:
+        shape |= {"erasedImages": row.erased_count, "unlearning": row.unlearning}
     return version.show("Iteration", shape, isDefault=row.is_default)
 
 

@@ -1,6 +1,7 @@
 """Data sets for the tests of the formats: made of names and bytes, written as a folder or zip file, read back."""
 
 import io
+import random
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -14,12 +15,10 @@ from ownvision.data_rights.formats.catalogue import Catalogue
 from ownvision.data_rights.formats.report import Report
 
 
-def jpeg(seed: int, width: int = 64, height: int = 48) -> bytes:
-    """A small picture, different for each seed, that compresses like one."""
+def png(seed: int, width: int = 64, height: int = 48) -> bytes:
+    """A small picture of noise, always the same for a seed."""
     buffer = io.BytesIO()
-    picture = Pillow.effect_noise((width, height), 40 + seed % 60).convert("RGB")
-    picture.putpixel((0, 0), (seed % 256, seed // 256 % 256, 0))
-    picture.save(buffer, "PNG")
+    Pillow.frombytes("RGB", (width, height), random.Random(seed).randbytes(3 * width * height)).save(buffer, "PNG")
     return buffer.getvalue()
 
 

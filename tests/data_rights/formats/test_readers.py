@@ -10,9 +10,9 @@ import pytest
 
 from ownvision.data_rights.formats import coco, folders, importing, table, unpack, voc, yolo
 from ownvision.errors import OwnVisionError
-from tests.data_rights.formats.sets import jpeg, laid_out, read, zipped
+from tests.data_rights.formats.sets import laid_out, png, read, zipped
 
-PICTURE = jpeg(1, 100, 50)
+PICTURE = png(1, 100, 50)
 Found = Mapping[str, list[object]]
 
 

@@ -182,6 +182,9 @@ class Iteration(Wire):
     original_publish_resource_id: str | None
     custom_base_model_info: CustomBaseModelInfo | None = None
     training_error_details: str | None = None
+    # OwnVision's own, while its model has learned from images that were erased since.
+    erased_images: int | None = None
+    unlearning: str | None = None
 
 
 class TagPerformance(Wire):

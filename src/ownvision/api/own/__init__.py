@@ -2,7 +2,19 @@
 
 from fastapi import APIRouter
 
-from ownvision.api.own import account, erasure, holds, images, jobs, receipts, retention, takeouts, travel, webhook
+from ownvision.api.own import (
+    account,
+    erasure,
+    holds,
+    images,
+    jobs,
+    lineage,
+    receipts,
+    retention,
+    takeouts,
+    travel,
+    webhook,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     account.router,
@@ -10,6 +22,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     holds.router,
     images.router,
     jobs.router,
+    lineage.router,
     receipts.public,
     receipts.router,
     retention.router,

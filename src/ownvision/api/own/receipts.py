@@ -32,6 +32,17 @@ class Kept(Wire):
     why: str
 
 
+class LearnedModel(Wire):
+    """A model that had learned from what was erased, and what became of it."""
+
+    iteration_id: Guid
+    project_id: Guid
+    images: int
+    published: bool
+    exports: int
+    outcome: str
+
+
 class Backups(Wire):
     """How far back backups reach."""
 
@@ -53,6 +64,7 @@ class Statement(Wire):
     subjects: dict[str, list[str]]
     erased: dict[str, Amount]
     kept: list[Kept]
+    learned: list[LearnedModel]
     backups: Backups
     asked: str
     finished: str
@@ -73,6 +85,7 @@ class ErasureReceipt(Wire):
     subjects: dict[str, list[str]] | None = None
     erased: dict[str, Amount] | None = None
     kept: list[Kept] | None = None
+    learned: list[LearnedModel] | None = None
     left: int | None = None
     waits_for: str | None = None
 

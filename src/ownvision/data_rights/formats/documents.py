@@ -19,6 +19,7 @@ LINE_BYTES = 16 * 2**20
 XML_BYTES = 16 * 2**20
 YAML_BYTES = 256 * 1024
 _XML_DEPTH = 32
+_YAML_DEPTH = 16
 _CHUNK = 256 * 1024
 _SPACE = " \t\r\n"
 _BEHIND = frozenset(_SPACE + ",]}:")
@@ -106,13 +107,14 @@ class _Reader:
             except RecursionError:
                 raise self._wrong("it is nested too deep") from None
             except ValueError as error:
-                end, why = len(self._text), error
+                # Only its words: the error itself holds the text that was parsed, and this frame.
+                end, why = len(self._text), _short(error)
             else:
                 # What was taken for a number may go on in the next chunk: "1", "1.", "1.5e3".
                 if self._ended or self._text[end : end + 1] in _BEHIND:
                     self._at = end
                     return value
-                end, why = len(self._text), ValueError("it ends early")
+                end, why = len(self._text), "it ends early"
             if len(self._text) - self._at > ELEMENT_CHARACTERS:
                 raise self._wrong("it is no JSON, or one of its elements is too large")
             # Twice as much each time: an element is not parsed anew for every chunk.
@@ -120,7 +122,7 @@ class _Reader:
             while len(self._text) - self._at < wanted and self._more():
                 grew = True
             if not grew and self._ended and end == len(self._text):
-                raise self._wrong(f"it is no JSON ({_short(why)})")
+                raise self._wrong(f"it is no JSON ({why})")
 
     def _wrong(self, why: str) -> Exception:
         return refused("The data set", self._name, f"can't be read: {why}")
@@ -228,6 +230,12 @@ class _Plain(yaml.BaseLoader):  # type: ignore[misc] # yaml has no annotations
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases are not read here")
         return super().compose_node(parent, index)
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        # Every token costs as much as there are brackets around it.
+        if self.flow_level >= _YAML_DEPTH:
+            raise yaml.YAMLError("it is nested too deep")
+        super().fetch_flow_collection_start(token)
 
 
 def yaml_mapping(files: Files, name: str) -> dict[str, Any]:

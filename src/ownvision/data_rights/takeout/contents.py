@@ -86,6 +86,7 @@ class IterationExtra(Member):
     publish_name: Text | None = None
     publish_resource_id: Annotated[str, Field(max_length=4_096)] | None = None
     is_default: bool = False
+    unlearning: Text | None = None
 
 
 class ExportRow(Member):
@@ -108,7 +109,6 @@ class PredictionRow(Member):
     domain_id: Id
     application: Annotated[str, Field(max_length=4_096)] | None
     created: Moment
-    expires: Moment
     uncertainty: float
     predictions: Annotated[list[dict[str, Any]], Field(max_length=100_000)]
     sha256: str  # "": the writer fills it in
@@ -131,7 +131,6 @@ class SuggestionRow(Member):
     image: WholeNumber
     number: WholeNumber
     created: Moment
-    expires: Moment
     uncertainty: float
     predictions: Annotated[list[dict[str, Any]], Field(max_length=100_000)]
 

@@ -313,7 +313,7 @@ class OwnProject:
             frozen,
             performance=shapes.performance(performance.of_iteration(session, self._project, row.id), LATEST),
             performances=lambda: self._performances(row.id),
-            model=None if row.origin is not None else _chunks(self._components, "iteration", self._id, row.id),
+            model=None if row.origin is not None else _chunks(self._components, "iteration", self._id, row.model_id),
             row=self._leaving.told(session, row),
             extra=IterationExtra(
                 number=number,
@@ -321,6 +321,7 @@ class OwnProject:
                 publish_name=row.publish_name,
                 publish_resource_id=row.publish_resource_id,
                 is_default=row.is_default,
+                unlearning=row.unlearning,
             ),
             scores=lambda: self._leaving.scores(travels),
             exports=lambda: self._exports(row.id, number),
@@ -347,7 +348,7 @@ class OwnProject:
             yield Exported(
                 shapes.export(self._asker, row, self._id),
                 ExportRow(id=row.id, number=number, platform=row.platform, flavor=row.flavor, created=row.created),
-                _chunks(self._components, "export", self._id, row.id) if row.status == exports.DONE else None,
+                _chunks(self._components, "export", self._id, row.archive_id) if row.status == exports.DONE else None,
             )
 
     def predictions(self) -> Iterator[Stored]:
@@ -364,7 +365,6 @@ class OwnProject:
                     domain_id=row.domain_id,
                     application=row.application,
                     created=row.created,
-                    expires=row.expires,
                     uncertainty=row.uncertainty,
                     predictions=row.predictions,
                     sha256=row.sha256,
@@ -395,7 +395,6 @@ class OwnProject:
                     image=row.image_seq,
                     number=number,
                     created=row.created,
-                    expires=row.expires,
                     uncertainty=row.uncertainty,
                     predictions=row.predictions,
                 ),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -67,6 +67,8 @@ KIND = "restore"
 _ANY_ID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OWN_ID = re.compile(rb'"id":"([0-9a-f-]{36})"')
 _POLICIES = ("keep", "retrain", "unpublish", "delete")
+# What is pending elsewhere is not at work here.
+_UNLEARNING = ("kept", "refitted", "unpublished", "failed")
 _SIDES = ("left", "top", "width", "height")
 
 
@@ -252,9 +254,7 @@ def _attempts(components: Components, claim: rows.Claim, archive: Archive) -> No
     if claim.payload["keep"]:
         named.insert(0, _Kept(claim.project_id, {row.number: row.id for row in extra.iterations}))
     for ids in named:
-        with components.database.write() as session:
-            outputs.hold(session, claim)
-            arriving.empty(session, arriving.project_of(session, claim))
+        _clean(components, claim)
         try:
             with ExitStack() as stack:
                 members = _Members(archive, folder)
@@ -265,6 +265,18 @@ def _attempts(components: Components, claim: rows.Claim, archive: Archive) -> No
         except IntegrityError:
             if ids is named[-1]:
                 raise
+
+
+def _clean(components: Components, claim: rows.Claim) -> None:
+    """Remove what an earlier attempt left, bytes too, so that the ids it had can be given again."""
+    with components.database.write() as session:
+        outputs.hold(session, claim)
+        arriving.empty(session, arriving.project_of(session, claim))
+    components.blobs.delete_prefix(f"{claim.project_id}/")
+    with components.database.write() as session:
+        outputs.hold(session, claim)
+        mine = Blob.project_id == claim.project_id, Blob.kind != ledger.ROWS
+        session.execute(delete(Blob).where(*mine))
 
 
 def failed(session: Session, project_id: str, subject: str, reason: str) -> None:
@@ -464,7 +476,6 @@ class _Return(Arrival):
             "application": row.application,
             "created": row.created,
             "uncertainty": row.uncertainty,
-            "expires": row.expires,
             "predictions": self._predicted(row.predictions),
             "sha256": row.sha256,
             "width": row.width,
@@ -499,7 +510,6 @@ class _Return(Arrival):
                     "iteration_id": self.numbers[row.number],
                     "project_id": project.id,
                     "created": row.created,
-                    "expires": row.expires,
                     "uncertainty": row.uncertainty,
                     "predictions": self._predicted(row.predictions),
                 }
@@ -551,6 +561,8 @@ class _Return(Arrival):
         for extra in told.iterations:
             row = session.get_one(Iteration, self.numbers[extra.number])
             row.is_default = extra.is_default
+            if row.erased_count and extra.unlearning in _UNLEARNING:
+                row.unlearning = extra.unlearning
             if extra.publish_name is not None:
                 row.publish_name, row.publish_resource_id = extra.publish_name, target
         session.flush()
@@ -558,15 +570,22 @@ class _Return(Arrival):
             retention.put(session, project.account_id, project.id, rule.kind, rule.days)
 
 
-def take_keys(components: Components, account_id: str, archive: Archive) -> None:
-    """Give an account the keys of the one that was taken out.
+def keys_for(components: Components, account_id: str, archive: Archive) -> dict[tuple[str, str], str]:
+    """The keys of the account that was taken out, by kind and slot, seen to be usable here.
 
     Raises:
         OwnVisionError: BadRequestInvalid: the archive has none; Conflict: another account here has one of them.
     """
+    given = _keys_of(archive)
+    with components.database.read() as session:
+        accounts.check_keys(session, accounts.get(session, account_id), given)
+    return given
+
+
+def _keys_of(archive: Archive) -> dict[tuple[str, str], str]:
     try:
         told = json.loads(archive.read("account.json", JSON_BYTES))["Keys"]
-        given = {
+        return {
             (kind, slot): str(told[f"{kind.capitalize()}Keys"][f"{slot.capitalize()}Key"])
             for kind in accounts.KINDS
             for slot in accounts.SLOTS
@@ -575,5 +594,13 @@ def take_keys(components: Components, account_id: str, archive: Archive) -> None
         raise OwnVisionError(
             "BadRequestInvalid", "The archive holds no account with keys; import it without --with-keys."
         ) from None
+
+
+def take_keys(components: Components, account_id: str, given: Mapping[tuple[str, str], str]) -> None:
+    """Give an account the keys of the one that was taken out.
+
+    Raises:
+        OwnVisionError: BadRequestInvalid for what is no key; Conflict: another account here has one of them.
+    """
     with components.database.write() as session:
         accounts.take_keys(session, components.keys, accounts.get(session, account_id), given)

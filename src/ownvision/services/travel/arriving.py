@@ -55,6 +55,7 @@ from ownvision.store.tables import (
     Iteration,
     IterationTag,
     Job,
+    Lineage,
     Project,
     Region,
     Tag,
@@ -604,7 +605,7 @@ class Arrival:
         self.written(finish)
 
 
-def _recounted(session: Session, iteration_id: str) -> list[tuple[Any, tuple[Any, ...], dict[str, int]]]:
+def _recounted(session: Session, iteration_id: str) -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
     """An iteration's kept counts, of what arrived: images may have been erased since the archive was begun."""
     row = session.get_one(Iteration, iteration_id)
     of_image = (Image.project_id == row.project_id, valid_at(Image, row.revision))
@@ -613,10 +614,14 @@ def _recounted(session: Session, iteration_id: str) -> list[tuple[Any, tuple[Any
         select(ImageTag.tag_id, func.count(ImageTag.image_seq.distinct())).where(*of_link).group_by(ImageTag.tag_id)
     )
     counts = {found[0]: found[1] for found in per_tag}
-    whole = {
+    whole: dict[str, Any] = {
         "image_count": session.scalar(select(func.count()).select_from(Image).where(*of_image)) or 0,
         "tagged_count": session.scalar(select(func.count(ImageTag.image_seq.distinct())).where(*of_link)) or 0,
     }
+    still = (Lineage.iteration_id == row.id, Lineage.unlearned.is_(None))
+    whole["erased_count"] = session.scalar(select(func.count()).select_from(Lineage).where(*still)) or 0
+    if whole["erased_count"]:
+        whole["unlearning"] = "kept"
     frozen = session.scalars(select(IterationTag.tag_id).where(IterationTag.iteration_id == row.id))
     return [
         (Iteration, (Iteration.id == row.id,), whole),

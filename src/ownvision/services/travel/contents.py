@@ -126,6 +126,7 @@ class FrozenTag(_Member):
 class IterationMember(_Member):
     """``iterations/NUMBER.json``; `custom_base` is the number of the iteration it went on from.
 
+    `left_out`: images of its revision that were restricted when it was fitted, by their number.
     `performance` is what another service measured (`store.tables.Iteration.origin`): then there is no model, and scores
     follow only where that service gave them.
     """
@@ -145,6 +146,7 @@ class IterationMember(_Member):
     custom_base: int | None
     pipeline: Text
     tags: list[FrozenTag]
+    left_out: list[WholeNumber] = []
     performance: dict[str, Any] | None = None
 
 
@@ -158,10 +160,14 @@ class ScoredRow(_Member):
 
 
 class LineageRow(_Member):
-    """An image that the iteration learned from and that was erased since, by its id where it was."""
+    """An image that the iteration learned from and that was erased since, by its id where it was.
+
+    `unlearned`: since when its model is one that was fitted without it.
+    """
 
     image: Id
     receipt: Id
+    unlearned: Moment | None = None
 
 
 class ScoresMember(_Member):

@@ -184,6 +184,7 @@ def _row(arrival: "Arrival", told: IterationMember, project: Project, iteration_
         custom_base_model=None if base is None else {"projectId": project.id, "iterationId": base},
         pipeline=told.pipeline,
         origin=_origin(arrival, told),
+        left_out=[image_id for seq in told.left_out if (image_id := arrival.image_id(seq)) is not None],
     )
 
 
@@ -201,7 +202,10 @@ def _scores(arrival: "Arrival", told: IterationMember, iteration_id: str, tag_co
         }
         for row in member.scored
     ]
-    erased = [{"iteration_id": iteration_id, "image_id": row.image, "receipt": row.receipt} for row in member.erased]
+    erased = [
+        {"iteration_id": iteration_id, "image_id": row.image, "receipt": row.receipt, "unlearned": row.unlearned}
+        for row in member.erased
+    ]
 
     def record(session: Session, _: Project) -> None:
         if scored:

@@ -122,7 +122,7 @@ def _iteration(leaving: "Departure", row: Iteration) -> Iterator[bytes]:
     model = None
     if row.origin is None:
         try:
-            model = leaving.components.blobs.read(ledger.iteration_prefix(row.project_id, row.id) + MODEL)
+            model = leaving.components.blobs.read(ledger.iteration_prefix(row.project_id, row.model_id) + MODEL)
         except ABSENT:
             return
     with leaving.components.database.read() as session:
@@ -391,7 +391,9 @@ class Departure:
             if not gone:
                 return
             erased = gone[-1].image_id
-            yield ScoresMember(erased=[LineageRow(image=one.image_id, receipt=one.receipt) for one in gone])
+            yield ScoresMember(
+                erased=[LineageRow(image=one.image_id, receipt=one.receipt, unlearned=one.unlearned) for one in gone]
+            )
 
 
 def _told(session: Session, row: Iteration, numbers: dict[str, int]) -> IterationMember:
@@ -414,6 +416,7 @@ def _told(session: Session, row: Iteration, numbers: dict[str, int]) -> Iteratio
         selected_tags=row.selected_tags,
         custom_base=numbers.get(base.get("iterationId", "")),
         pipeline=row.pipeline,
+        left_out=sorted(session.scalars(select(Image.seq).where(Image.id.in_(row.left_out)))),
         tags=[
             FrozenTag(id=tag.tag_id, position=tag.position, name=tag.name, description=tag.description, type=tag.type)
             for tag in frozen

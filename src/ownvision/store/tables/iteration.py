@@ -4,13 +4,18 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ownvision.store.tables.base import Base, new_id, now
 
 
+def _own_id(context: DefaultExecutionContext) -> str:
+    return str(context.get_current_parameters()["id"])  # type: ignore[no-untyped-call]
+
+
 class Iteration(Base):
-    """One training run of a project at `revision`. Its model lies under its blob prefix as ``model.onnx``."""
+    """One training run of a project at `revision`. Its model lies under the blob prefix of `model_id`."""
 
     __tablename__ = "iterations"
     __table_args__ = (
@@ -58,6 +63,11 @@ class Iteration(Base):
     origin: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     image_count: Mapped[int] = mapped_column(default=0)
     tagged_count: Mapped[int] = mapped_column(default=0)
+    # Names the model's prefix: the iteration's own id, until it is fitted anew; then another, so that both may be there
+    model_id: Mapped[str] = mapped_column(String(36), default=_own_id)
+    erased_count: Mapped[int] = mapped_column(default=0)  # erased images that its model still has learned from
+    unlearning: Mapped[str | None]  # what became of that: kept | pending | refitted | unpublished | failed
+    left_out: Mapped[list[str]] = mapped_column(JSON, default=list)  # images it saw, restricted when it was fitted
 
 
 class IterationTag(Base):
@@ -94,7 +104,7 @@ class ScoredImage(Base):
 
 
 class Export(Base):
-    """An archive of an iteration's model for one platform and flavor; its bytes lie under its blob prefix."""
+    """An archive of an iteration's model for one platform and flavor; its bytes lie under `archive_id`'s prefix."""
 
     __tablename__ = "exports"
     __table_args__ = (UniqueConstraint("iteration_id", "platform", "flavor"),)
@@ -106,6 +116,7 @@ class Export(Base):
     status: Mapped[str] = mapped_column(default="Exporting")  # Exporting | Done | Failed
     error: Mapped[str | None]
     created: Mapped[datetime] = mapped_column(default=now)
+    archive_id: Mapped[str] = mapped_column(String(36), default=_own_id)  # names its prefix, as an iteration's model_id
 
 
 class Lineage(Base):
@@ -116,3 +127,4 @@ class Lineage(Base):
     iteration_id: Mapped[str] = mapped_column(ForeignKey("iterations.id", ondelete="CASCADE"), primary_key=True)
     image_id: Mapped[str] = mapped_column(String(36), primary_key=True)
     receipt: Mapped[str] = mapped_column(String(36))
+    unlearned: Mapped[datetime | None]  # since when the iteration's model is one that was fitted without it

@@ -31,6 +31,9 @@ class Receipt(Base):
     signed: Mapped[datetime | None]
     statement: Mapped[str | None]  # the canonical JSON that was signed
     signature: Mapped[str | None]  # Ed25519, base64
+    # Models that had learned from what was erased: [{"iterationId", "projectId", "images", "published", "exports",
+    # "outcome"}] (`data_rights.policies`)
+    learned: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     settled: Mapped[datetime | None]  # when the last of it was gone, but for freed pages of the database
     # {id of a project or account: the last folder whose files are counted in `erased`}, while a job empties it
     counted: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)

@@ -19,6 +19,18 @@ def upgrade() -> None:
     op.add_column("projects", sa.Column("erasure_policy", sa.String(), nullable=False, server_default="keep"))
     op.add_column("images", sa.Column("restricted", _MOMENT, nullable=True))
     op.add_column("iterations", sa.Column("origin", sa.JSON(), nullable=True))
+    for table, column in (("iterations", "model_id"), ("exports", "archive_id")):
+        op.add_column(table, sa.Column(column, sa.String(length=36), nullable=False, server_default=""))
+        op.execute(f"UPDATE {table} SET {column} = id")
+    op.add_column("iterations", sa.Column("erased_count", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("iterations", sa.Column("unlearning", sa.String(), nullable=True))
+    op.add_column("iterations", sa.Column("left_out", sa.JSON(), nullable=False, server_default="[]"))
+    op.add_column("lineage", sa.Column("unlearned", _MOMENT, nullable=True))
+    op.execute(
+        "UPDATE iterations SET unlearning = 'kept', erased_count = "
+        "(SELECT count(*) FROM lineage WHERE lineage.iteration_id = iterations.id) "
+        "WHERE id IN (SELECT iteration_id FROM lineage)"
+    )
     op.add_column("blobs", sa.Column("receipt", sa.String(length=36), nullable=True))
     op.create_index("ix_blobs_receipt", "blobs", ["receipt", "state"])
     with op.batch_alter_table("jobs") as jobs:
@@ -43,6 +55,7 @@ def upgrade() -> None:
         sa.Column("signed", _MOMENT, nullable=True),
         sa.Column("statement", sa.String(), nullable=True),
         sa.Column("signature", sa.String(), nullable=True),
+        sa.Column("learned", sa.JSON(), nullable=False),
         sa.Column("settled", _MOMENT, nullable=True),
         sa.Column("counted", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_receipts")),
@@ -131,6 +144,12 @@ def downgrade() -> None:
     op.drop_index("ix_blobs_receipt", "blobs")
     for table, column in (
         ("blobs", "receipt"),
+        ("lineage", "unlearned"),
+        ("iterations", "left_out"),
+        ("iterations", "unlearning"),
+        ("iterations", "erased_count"),
+        ("exports", "archive_id"),
+        ("iterations", "model_id"),
         ("iterations", "origin"),
         ("images", "restricted"),
         ("projects", "erasure_policy"),
