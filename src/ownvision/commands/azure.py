@@ -1,7 +1,7 @@
 """`ownvision import azure`: projects out of a live Custom Vision resource."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
@@ -23,9 +23,11 @@ from ownvision.commands.installation import installation
 
 if TYPE_CHECKING:
     from ownvision.data_rights.azure_import.copying import Outcome
+    from ownvision.limits import Limits
 
 app = typer.Typer(help="Bring projects here from elsewhere", no_args_is_help=True)
 notes = Console(stderr=True)
+_LONG_SECONDS = 5.0  # of waiting: a person should know why
 
 
 @app.callback()
@@ -73,7 +75,7 @@ def _to_archive(endpoint: str, key: str, wanted: Sequence[str], out: Path, rate:
         raise ClientError(f"{out} is there already; remove it, or give another name.")
     if not out.parent.is_dir():
         raise ClientError(f"There is no folder {out.parent}.")
-    with _copied(endpoint, key, wanted, work, "", rate) as (archive, outcome, _):
+    with _copied(endpoint, key, wanted, work, "", rate, None) as (archive, outcome):
         archive.replace(out)
     typer.echo(f"{out}: {_counts(outcome.counts)}, {out.stat().st_size:,} bytes.")
     _tell(outcome, f"remove {out} and start the command again")
@@ -82,13 +84,27 @@ def _to_archive(endpoint: str, key: str, wanted: Sequence[str], out: Path, rate:
 def _to_installation(
     endpoint: str, key: str, wanted: Sequence[str], data: Path, account: str | None, rate: float
 ) -> None:
-    raise ClientError("Not yet.")
+    from ownvision.commands import returning
+    from ownvision.data_rights.azure_import import copying
+    from ownvision.services import accounts
+
+    with installation(data) as components:
+        with components.database.read() as session:
+            account_id = accounts.named(session, account).id
+        folder = components.settings.data / copying.FOLDER
+        work = folder / copying.name(copying.of(endpoint, wanted, account_id))
+        with _copied(endpoint, key, wanted, work, account_id, rate, components.settings.limits) as (archive, outcome):
+            typer.echo(f"Fetched {_counts(outcome.counts)}.")
+            returning.restore(components, account_id, archive, with_keys=False)
+        with suppress(OSError):  # another copy may be under way
+            folder.rmdir()
+    _tell(outcome, "delete the project here and start the command again")
 
 
 @contextmanager
 def _copied(
-    endpoint: str, key: str, wanted: Sequence[str], work: Path, account: str, rate: float
-) -> "Iterator[tuple[Path, Outcome, _Bars]]":
+    endpoint: str, key: str, wanted: Sequence[str], work: Path, account: str, rate: float, limits: "Limits | None"
+) -> "Iterator[tuple[Path, Outcome]]":
     """An archive in the work folder, which is removed once the archive was put to use."""
     from ownvision.data_rights.azure_import import copying
     from ownvision.data_rights.azure_import.client import Resource, Unanswered
@@ -96,25 +112,33 @@ def _copied(
 
     try:
         with ExitStack() as stack:
-            bars = stack.enter_context(_Bars())
-            resource = Resource(endpoint, key, rate, waiting=bars.waiting)
+            resource = Resource(endpoint, key, rate, waiting=_waiting)
             stack.callback(resource.close)
             kept = Work(work, copying.of(resource.endpoint, wanted, account))
             stack.callback(kept.close)
-            try:
-                differences = copying.gather(resource, kept, wanted, bars)
-            except Unanswered:
-                if kept.is_empty:
-                    kept.remove()
-                raise
-            archive, outcome = copying.write(kept, resource.endpoint, bars)
+            with _Bars() as bars:
+                try:
+                    differences = copying.gather(resource, kept, wanted, bars)
+                except Unanswered:
+                    if kept.is_empty:
+                        kept.remove()
+                    raise
+                if limits is not None:
+                    copying.check_sizes(kept, limits)
+                archive, outcome = copying.write(kept, resource.endpoint, bars)
             outcome.differences[:0] = differences
-            yield archive, outcome, bars
+            yield archive, outcome
             kept.remove()
     except Unanswered as error:
         raise ClientError(f"{error} {_again(work)}".strip()) from None
     except KeyboardInterrupt:
         raise ClientError(f"Stopped. {_again(work)}".strip()) from None
+
+
+def _waiting(seconds: float) -> None:
+    """A rate limit makes us wait."""
+    if seconds >= _LONG_SECONDS:
+        notes.print(f"The resource asks to wait for {seconds:.0f} seconds.")
 
 
 def _again(work: Path) -> str:
@@ -133,8 +157,8 @@ def _tell(outcome: "Outcome", again: str) -> None:
         for difference in outcome.differences:
             typer.echo(f"Difference: {difference.rstrip('.')}.")
         raise ClientError(
-            f"The copy is not wholly what the resource has ({len(outcome.differences)} differences, above). Was it changed "
-            f"meanwhile? Then let it rest, {again}."
+            f"The copy is not wholly what the resource has: {len(outcome.differences)} differences, above. If it was "
+            f"changed meanwhile, let it rest, {again}."
         )
     typer.echo("Compared with the resource: all images, tags and iterations are there, every file has its hash.")
 
@@ -170,8 +194,3 @@ class _Bars:
         """So many steps of it are done."""
         if self._task is not None:
             self._progress.advance(self._task, steps)
-
-    def waiting(self, seconds: float) -> None:
-        """A rate limit makes us wait."""
-        if seconds >= 5:
-            self._progress.console.print(f"The resource asks to wait for {seconds:.0f} seconds.")

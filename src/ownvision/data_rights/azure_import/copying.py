@@ -16,11 +16,13 @@ from ownvision.data_rights.azure_import.crawl import Copy, Watch
 from ownvision.data_rights.azure_import.source import AzureSource
 from ownvision.data_rights.azure_import.work import Work
 from ownvision.data_rights.takeout import writer
+from ownvision.limits import Limits
 from ownvision.store.tables.base import now
 
 _CHUNK = 2**20
 _PICTURE = re.compile(r"projects/[^/]+/(images|predictions)/")
 PART = ".part"
+FOLDER = "imports"  # of work folders, in a data folder
 ARCHIVE = "archive.zip"
 
 
@@ -72,6 +74,30 @@ def gather(resource: Resource, work: Work, wanted: Sequence[str], watch: Watch) 
     except Foreign as error:
         raise Unanswered(f"{resource.foreign()} What is wrong: {error}.") from None
     return differences
+
+
+def check_sizes(work: Work, limits: Limits) -> None:
+    """Refuse what is larger than pictures may be here, before anything is made of it.
+
+    Raises:
+        Unanswered: With the setting that lets it in.
+    """
+    size, sides, aspect = next(
+        work.rows(
+            "SELECT COALESCE(MAX(size), 0), COALESCE(MAX(MAX(width, height)), 0), "
+            "COALESCE(MAX(MAX(width, height) * 1.0 / MIN(width, height)), 1) FROM pictures WHERE why IS NULL"
+        )
+    )
+    if size > limits.training_image_bytes:
+        raise Unanswered(
+            f"A picture has {size:,} bytes, here it may have {limits.training_image_bytes:,}; set "
+            f"OWNVISION_LIMITS__TRAINING_IMAGE_BYTES={size} for this command and for the service."
+        )
+    if sides > limits.image_side or aspect > limits.image_aspect:
+        raise Unanswered(
+            f"A picture has a side of {sides:,} pixels, or sides as 1 to {aspect:.0f}, which is more than may be here; "
+            "use --out."
+        )
 
 
 def write(work: Work, endpoint: str, watch: Watch) -> tuple[Path, Outcome]:

@@ -12,7 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import Any, Literal
 
@@ -52,7 +52,6 @@ from ownvision.services.travel.contents import (
 
 PIPELINE = "Custom Vision"
 _GENERAL = {CLASSIFICATION: GENERAL, DETECTION: "da2e3a8a-40a5-4171-82f4-58522f70fbc1"}
-_KEPT = timedelta(days=30)  # the original deletes predictions then
 _BATCH = 256
 _CHUNK = 2**20
 _NOWHERE = "0" * 64
@@ -526,7 +525,6 @@ class AzureProject:
                     domain_id=self._domain(told.domain),
                     application=told.application,
                     created=told.created,
-                    expires=told.created + _KEPT,
                     uncertainty=predictions.doubt(found, exclusive=kinds.get(told.iteration) == "Multiclass"),
                     predictions=found,
                     sha256=picture.sha256,
