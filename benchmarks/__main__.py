@@ -11,6 +11,7 @@ NAMES = (
     "listing",
     "versions",
     "suggestions",
+    "erasure",
     "quickstart",
     "learning_digits",
     "learning_detection",

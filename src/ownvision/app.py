@@ -59,6 +59,7 @@ def serve(settings: Settings) -> None:
         _Server(config, app, settings).run()
     try:
         app.state.meter.close()
+        app.state.trail.close()
     finally:
         app.state.components.database.close()
 

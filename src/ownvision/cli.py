@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ownvision.client import ClientError
 from ownvision.client import commands as client_commands
-from ownvision.commands import account, azure, data, erase, hold, lineage, receipt, retention
+from ownvision.commands import account, audit, azure, data, erase, hold, lineage, person, receipt, retention
 from ownvision.commands.installation import RUN, AsJson, Data, installation, settings_with
 from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
@@ -23,6 +23,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(account.app, name="account", rich_help_panel=RUN)
+app.add_typer(audit.app, name="audit", rich_help_panel=RUN)
+app.add_typer(person.app, name="person", rich_help_panel=RUN)
 app.add_typer(data.app, name="data", rich_help_panel=RUN)
 app.add_typer(lineage.app, name="lineage", rich_help_panel=RUN)
 app.add_typer(lineage.policy, name="policy", rich_help_panel=RUN)

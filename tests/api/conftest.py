@@ -65,6 +65,7 @@ def running(folder: Path, **options: Any) -> Iterator[Service]:
             stack.enter_context(service.worker(settings))
         stack.callback(components.database.close)
         stack.callback(app.state.meter.close)
+        stack.callback(app.state.trail.close)
         stack.callback(thread.join)
         stack.callback(setattr, server, "should_exit", True)
         yield Service(

@@ -1,6 +1,7 @@
 """Leaving Azure: the live resource is another OwnVision with the original's limits switched on."""
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
-from ownvision.client import ClientError, Service
-from ownvision.client.local import Running, command, running_service
+from ownvision.client import ClientError
+from ownvision.client import Service as Client
+from ownvision.client.local import command
 from ownvision.commands.azure import import_azure
 from ownvision.data_rights.azure_import import client
 from ownvision.data_rights.azure_import.client import Patience
@@ -27,6 +29,7 @@ from ownvision.services.components import Components
 from ownvision.services.intake import Picture
 from ownvision.services.regions import Box
 from ownvision.store.tables import Project
+from tests.api.conftest import Service, running
 from tests.front import Answer, Asked, front
 from tests.services import test_travel as travel
 from tests.services import trained as t
@@ -38,7 +41,7 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 class Resource:
     """A running service that plays Azure, with what it holds."""
 
-    service: Running
+    service: Service
     colours: str  # ids of its projects
     squares: str
     first: str  # ids of the first one's iterations
@@ -46,7 +49,7 @@ class Resource:
 
     def get(self, path: str, **parameters: Any) -> Any:
         answer = httpx.get(
-            f"{self.service.endpoint}/customvision/v3.3/training{path}",
+            f"{self.service.url}/customvision/v3.3/training{path}",
             params=parameters,
             headers={"Training-Key": self.service.training_key},
         )
@@ -60,7 +63,7 @@ def resource(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resource]:
     house = t.open_house(folder, tier="S0")
     colours, squares = classifier(house), detector(house)
     house.database.close()
-    with running_service(folder, {"OWNVISION_TIER": "S0"}) as service:
+    with running(folder, tier="S0") as service:
         found = Resource(service, colours.id, squares.id, "", "")
         made = {row["name"]: row["id"] for row in found.get(f"/projects/{colours.id}/iterations")}
         found.first, found.second = made["Iteration 1"], made["Iteration 2"]
@@ -71,9 +74,9 @@ def resource(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resource]:
 def predict(resource: Resource) -> None:
     """Publish the second iteration and store three predictions."""
     service = resource.service
-    with Service(service.endpoint, service.training_key) as client:
+    with Client(service.url, service.training_key) as client:
         client.publish(resource.colours, resource.second, "live", service.resource_id)
-    at = f"{service.endpoint}/customvision/v3.1/prediction/{resource.colours}/classify/iterations/live/image"
+    at = f"{service.url}/customvision/v3.1/prediction/{resource.colours}/classify/iterations/live/image"
     for seed in range(3):
         answer = httpx.post(
             f"{at}?application=shop",
@@ -119,15 +122,6 @@ def detector(house: Components) -> Project:
     return project
 
 
-def arguments(endpoint: str, *more: str, rate: int = 100) -> list[str]:
-    return command("import", "azure", "--endpoint", endpoint, "--rate", str(rate), *more)
-
-
-def leave(endpoint: str, key: str, *more: str) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "AZURE_TRAINING_KEY": key}
-    return subprocess.run(arguments(endpoint, *more), capture_output=True, text=True, env=environment)
-
-
 @dataclass
 class Left:
     """An archive that was written from the resource, and what the resource was asked for."""
@@ -162,16 +156,22 @@ def left(resource: Resource, tmp_path_factory: pytest.TempPathFactory) -> Left:
             limited.append(asked)
         return answer
 
-    with front(resource.service.endpoint, rule) as server, used_up(resource, lambda: bool(limited)):
-        done = leave(server.endpoint, resource.service.training_key, "--out", str(out))
-        assert done.returncode == 0, done.stdout + done.stderr
-        return Left(out, done.stdout, server.came, limited)
+    with front(resource.service.url, rule) as server, used_up(resource, lambda: bool(limited)):
+        said = copied(server.endpoint, resource.service.training_key, out=out)
+        return Left(out, said, server.came, limited)
+
+
+def copied(endpoint: str, key: str, **options: Any) -> str:
+    """What the command prints."""
+    with redirect_stdout(io.StringIO()) as said:
+        import_azure(endpoint=endpoint, training_key=key, rate=100.0, **options)
+    return said.getvalue()
 
 
 @contextmanager
 def used_up(resource: Resource, enough: Callable[[], bool]) -> Iterator[None]:
     """Others call the resource as often as it lets them, until it is enough."""
-    address, over = f"{resource.service.endpoint}/customvision/v3.3/training/domains", threading.Event()
+    address, over = f"{resource.service.url}/customvision/v3.3/training/domains", threading.Event()
 
     def call() -> None:
         with httpx.Client(headers={"Training-Key": resource.service.training_key}) as caller:
@@ -259,7 +259,7 @@ def test_a_mistake_is_told_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(client, "Patience", lambda: Patience(attempts=2, pause=0.01))
     key = resource.service.training_key
-    given = {"endpoint": resource.service.endpoint, "training_key": key, "out": tmp_path / "x.zip", "rate": 100.0}
+    given = {"endpoint": resource.service.url, "training_key": key, "out": tmp_path / "x.zip", "rate": 100.0}
     with pytest.raises(ClientError) as told:
         import_azure(**({**given, **more} if more else {**given, "out": None}))
     assert words in str(told.value)
@@ -290,21 +290,21 @@ def test_a_copy_that_was_ended_goes_on_where_it_was(resource: Resource, tmp_path
             sent.append(asked.path.partition("?")[0])
             return forward()
 
-    with front(resource.service.endpoint, rule) as server:
-        more = ("--out", str(out), "--project", resource.colours)
-        environment = {**os.environ, "AZURE_TRAINING_KEY": resource.service.training_key}
-        process.append(
-            subprocess.Popen(arguments(server.endpoint, *more), stderr=subprocess.PIPE, text=True, env=environment)
+    with front(resource.service.url, rule) as server:
+        given = command(
+            "import", "azure", "--endpoint", server.endpoint, "--project", resource.colours, "--out", str(out)
         )
+        environment = {**os.environ, "AZURE_TRAINING_KEY": resource.service.training_key}
+        process.append(subprocess.Popen(given, stderr=subprocess.PIPE, text=True, env=environment))
         _, said = process[0].communicate(timeout=60)
-        assert process[0].returncode in (-signal.SIGKILL, 1)
+        assert ended.is_set()
+        assert process[0].returncode == (-signal.SIGKILL if how == signal.SIGKILL else 1)
         assert how == signal.SIGKILL or "start the command again to go on" in said
         assert not out.exists()
         listed = sum("/images?" in asked.path for asked in server.came)
         kept = set(sent[:5])  # the sixth may have been under way
         before = len(sent)
-        done = leave(server.endpoint, resource.service.training_key, *more)
-        assert done.returncode == 0, done.stderr
+        copied(server.endpoint, resource.service.training_key, out=out, project=[resource.colours])
         assert kept.isdisjoint(sent[before:])
         assert sum("/images?" in asked.path for asked in server.came) == listed
     with zipfile.ZipFile(out) as archive:

@@ -210,7 +210,7 @@ def test_a_service_that_stays_down_ends_the_copy_which_goes_on_later(tmp_path: P
         return Answer(503) if down and asked.picture and asked.path.endswith("000002") else answer
 
     with faked(Fake(), change) as server:
-        with pytest.raises(Unanswered, match="answered 503. Tried 3 times"):
+        with pytest.raises(Unanswered, match="answered 503"):
             copied(server.endpoint, tmp_path / "work")
         before, down = len(server.came), False
         archive, outcome = copied(server.endpoint, tmp_path / "work")
@@ -261,22 +261,26 @@ def again_and_again(asked: Asked, answer: Answer) -> Answer:
     return Answer(body=json.dumps({"token": {"session": "2:1", "continuation": "on"}, "results": []}).encode())
 
 
+FOREIGN = "does not answer as a Custom Vision resource does"
+OTHER = {**Fake().json("/projects", {})[0], "id": TAG}
+PATHS = [{**Fake().image(0), "id": "../../../x"}]
+SAID = {"error": {"code": "403", "message": "Public access is\u0007 disabled."}}
 HOSTILE: dict[str, tuple[Change, str]] = {
-    "HTML": (answers("/projects", b"<html>Sign in</html>"), "does not answer as a Custom Vision resource does"),
+    "HTML": (answers("/projects", b"<html>Sign in</html>"), FOREIGN),
     "no list": (answers("/projects", {"value": []}), "Project: no list of at most"),
     "another shape": (answers("/projects", [{"id": "../../etc"}]), "What is wrong: Project: id"),
-    "deep": (answers("/projects", b"[" * 100_000), "does not answer as a Custom Vision resource does"),
-    "another project": (answers(f"/projects/{PROJECT}", {**Fake().json("/projects", {})[0], "id": TAG}), "another one than was asked"),
-    "an id that is a path": (answers(f"/projects/{PROJECT}/images", [{**Fake().image(0), "id": "../../../x"}]), "Image: id"),
+    "deep": (answers("/projects", b"[" * 100_000), FOREIGN),
+    "another project": (answers(f"/projects/{PROJECT}", OTHER), "another one than was asked"),
+    "an id that is a path": (answers(f"/projects/{PROJECT}/images", PATHS), "Image: id"),
     "numbers that are none": (answers(f"/projects/{PROJECT}/images/tagged/count", b"NaN"), "count"),
     "redirect": (answers("/projects", b"", 302, Location="http://169.254.169.254/latest"), "sends us elsewhere (302)"),
     "endless": (endless, "a listing without an end"),
     "the same page": (repeating, "a listing without an end"),
     "endless predictions": (again_and_again, "stored predictions without an end"),
-    "a wrong key": (answers("/projects", {"error": {"code": "401", "message": "No."}}, 401), "does not know this training key"),
-    "no entrance": (answers("/projects", {"error": {"code": "403", "message": "Public access is\u0007 disabled."}}, 403), '"Public access is disabled."'),
+    "a wrong key": (answers("/projects", {"error": {"message": "No."}}, 401), "does not know this training key"),
+    "no entrance": (answers("/projects", SAID, 403), '"Public access is disabled."'),
     "no project": (answers("/projects", []), "The resource holds no project"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("lie", HOSTILE)

@@ -207,7 +207,8 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
     places = {name: elsewhere / name.lower() for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
     for place in places.values():
         place.mkdir(parents=True)
-    environment = {name: str(place) for name, place in places.items()} | {"OWNVISION_MIN_FREE_BYTES": "0"}
+    environment = {name: str(place) for name, place in places.items()}
+    environment |= {"OWNVISION_MIN_FREE_BYTES": "0", "OWNVISION_SCRUB_SECONDS": "0"}
     with running_service(folder / "data", environment) as service:
         seen: set[tuple[str, str]] = set()
         life.live(service, lambda: seen.update(objects(service.data)))

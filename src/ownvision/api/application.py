@@ -22,6 +22,7 @@ from ownvision.api.training import (
     tags,
     travel,
 )
+from ownvision.data_rights.audit import Trail
 from ownvision.services import predictions as predictions_rules
 from ownvision.services.components import Components
 from ownvision.services.usage import Meter
@@ -63,6 +64,7 @@ def assemble(components: Components) -> FastAPI:
     app.state.metrics = Metrics()
     app.state.rates = Rates()
     app.state.memo = Memo(components.database)
+    app.state.trail = Trail(components.database)
     # Beside it: another process may have erased an iteration whose model this one has loaded.
     app.state.meter = Meter(components.database, beside=lambda: predictions_rules.forget_erased(components))
     app.state.draining = False

@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from ownvision.api.models import CustomVisionError, GatewayError
 from ownvision.api.routes import Route
+from ownvision.data_rights.actions import LINKS
 from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
 from ownvision.services import uris
@@ -86,6 +87,7 @@ def project_file(request: Request, project: str) -> Response:
         raise OwnVisionError(
             "Forbidden", "This token was revoked, has expired or was altered; export the project again."
         )
+    _opened(request, "GetProjectFile", "project", export.project_id, export.id)
     headers = {"Cache-Control": "no-store", "Content-Disposition": 'attachment; filename="project.tar"'}
     return StreamingResponse(_whole(components, export), 200, headers, "application/x-tar")
 
@@ -133,7 +135,15 @@ def _answer(request: Request) -> Response:
     key, size = _there(components, resource)
     if resource.file != uris.ORIGINAL and resource.kind not in _ARCHIVES and not key.endswith(uris.ORIGINAL):
         media = "image/jpeg"
-    return _ranged(components, request, key, size, media, headers)
+    answer = _ranged(components, request, key, size, media, headers)
+    if answer.status_code < 400:
+        name = getattr(request.scope.get("route"), "operation_id", "")
+        _opened(request, name, resource.kind, resource.project_id, resource.object_id)
+    return answer
+
+
+def _opened(request: Request, operation: str, kind: str, owner: str, target: str) -> None:
+    request.app.state.trail.opened(operation, LINKS[kind].action, owner, target, request.state.request_id)
 
 
 def media_type(session: Session, resource: Resource) -> str:

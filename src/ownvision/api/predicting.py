@@ -13,6 +13,7 @@ from ownvision.api.wire import Json
 from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
 from ownvision.services import iterations, predictions, projects
+from ownvision.store import audit
 from ownvision.store.tables import Iteration, IterationTag, Project
 from ownvision.store.tables.base import now
 from ownvision.wire import shapes
@@ -122,6 +123,7 @@ def _predict(
     store: bool,
     application: str | None,
 ) -> Json:
+    audit.concerns(target=iteration.id)
     with _TURNS:
         found, info = predictions.predict(call.components, iteration, tags, data)
     created = now()

@@ -19,11 +19,13 @@ from ownvision.api import auth, models
 from ownvision.api.errors import unknown_path, unsupported_media
 from ownvision.api.memo import Memo
 from ownvision.api.wire import Json, PascalJson, loads
+from ownvision.data_rights import audit
 from ownvision.data_rights.who import Who
 from ownvision.limits import TIERS, Limits, Tier
 from ownvision.services import uris
 from ownvision.services.components import Components
 from ownvision.services.usage import Meter
+from ownvision.store.audit import acting
 from ownvision.store.database import Database
 from ownvision.wire.versions import EARLIER_PATHS, LATEST, PREDICTION, TRAINING, VERSIONS, Version
 
@@ -131,7 +133,7 @@ class _Guarded(Route):
             if self.body_field is not None:
                 _check_media(request)
                 request = _StrictRequest(request.scope, request.receive)
-            request.state.call = Call(
+            call = request.state.call = Call(
                 components,
                 memo,
                 request.app.state.meter,
@@ -140,7 +142,12 @@ class _Guarded(Route):
                 request.state.request_id,
                 str(request.base_url).rstrip("/"),
             )
-            return await handler(request)
+            act = audit.of_request(operation, call.who, request.path_params)
+            with acting(act):
+                answer = await handler(request)
+            if answer.status_code < 400:
+                request.app.state.trail.done(act)
+            return answer
 
         return guarded
 

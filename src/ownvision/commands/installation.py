@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 
 from ownvision.client import ClientError
@@ -35,17 +36,27 @@ def settings_with(**given: Any) -> Settings:
 def installation(data: Path | None) -> Iterator["Components"]:
     """The parts of an installation that exists; a mistyped folder must not become a new one."""
     # Here and below the service is imported by the command that needs it: `--help` answers at once.
+    from ownvision.data_rights import audit
     from ownvision.services.components import open_components
+    from ownvision.store.audit import acting
 
     settings = settings_with(data=data)
     if not (settings.data / "keys").is_dir():
         start = f"`ownvision serve --data {settings.data}`"
         raise ClientError(f"There is no installation in {settings.data}; the first {start} makes one.")
     components = open_components(settings)
+    act = audit.of_command(_command())
     try:
-        yield components
+        with acting(act):
+            yield components
+        audit.keep(components.database, act)
     finally:
         components.database.close()
+
+
+def _command() -> str:
+    context = click.get_current_context(silent=True)
+    return "" if context is None else context.command_path.partition(" ")[2]
 
 
 def scope(session: "Session", account: str | None, project: str | None) -> tuple[str, str | None]:

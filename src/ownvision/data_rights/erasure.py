@@ -4,7 +4,7 @@ Each asks for legal holds and refuses what must be refused before anything chang
 transaction. After the commit, `after_commit` does what must not happen before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -124,6 +124,40 @@ def erase_predictions(session: Session, who: Who, project_id: str, ids: Sequence
     return _end(session, receipt, project)
 
 
+def erase_selection(
+    session: Session, who: Who, image_ids: Mapping[str, Sequence[str]], prediction_ids: Mapping[str, Sequence[str]]
+) -> Receipt:
+    """Erase images everywhere and stored predictions, of several projects, under one receipt.
+
+    Args:
+        session: The transaction.
+        who: Whose they are, and who asks.
+        image_ids: By project.
+        prediction_ids: By project.
+
+    Raises:
+        OwnVisionError: NotFoundProject, BadRequestInvalidIds, BadRequestOperationNotSupported (legal hold).
+    """
+    touched = [
+        (_begin if project_id in image_ids else _locked)(session, who, project_id)
+        for project_id in sorted({*image_ids, *prediction_ids})
+    ]
+    everything = {
+        "images": [id for ids in image_ids.values() for id in ids],
+        "predictions": [id for ids in prediction_ids.values() for id in ids],
+    }
+    subjects = {kind: ids for kind, ids in everything.items() if ids}
+    receipt = receipts.begin(session, who.account_id, "ErasePerson", who.key_id, subjects)
+    for project in touched:
+        if project.id in image_ids:
+            images.delete_images(session, project, image_ids[project.id], all_iterations=True)
+            policies.apply(session, project, receipt)
+        if project.id in prediction_ids:
+            predictions.delete(session, project, prediction_ids[project.id])
+    _keep_covered(session, receipt, everything["images"])
+    return _end(session, receipt, *touched)
+
+
 def erase_project(session: Session, who: Who, project_id: str) -> Receipt:
     """Close a project: from the commit on nobody sees it, and a job removes what it holds.
 
@@ -186,12 +220,17 @@ def _locked(session: Session, who: Who, project_id: str) -> Project:
     return project
 
 
-def _end(session: Session, receipt: Receipt, project: Project) -> Receipt:
+def _end(session: Session, receipt: Receipt, *touched: Project) -> Receipt:
+    for project in touched:
+        _after(session, receipt, project)
+    return receipts.record(session, receipt)
+
+
+def _after(session: Session, receipt: Receipt, project: Project) -> None:
     if tally.counted(session):
         # Archives made before hold what is erased; whoever wants one makes another.
         _remove_takeouts(session, project.account_id, project.id)
         ledger.doom_rows(session, project.account_id, project.id)
-    return receipts.record(session, receipt)
 
 
 def _keep_learned(session: Session, receipt: Receipt, project: Project) -> None:

@@ -173,11 +173,12 @@ ORIGINAL: tuple[Kind, ...] = (
     Kind(
         "account info",
         "user name, e-mail address and tier of the account",
-        (rows("accounts", "id user_name email tier prediction_resource_id created"),),
+        (rows("accounts", "id user_name email tier prediction_resource_id created closed"),),
         "to show whose the keys and the projects are",
         KEPT_WITH_ACCOUNT,
         ("GetAccountInfo", "ownvision account show"),
         "account.json",
+        ("DELETE /api/account", "ownvision erase account"),
         original=True,
     ),
     Kind(
@@ -223,7 +224,7 @@ ORIGINAL: tuple[Kind, ...] = (
         KEPT_WITH_ITERATION,
         ("GetIterations",),
         f"{_PROJECT}/iterations/N/iteration.json",
-        ("DeleteIteration", "UnpublishIteration", "DeleteProject"),
+        ("DeleteIteration", "ownvision erase iteration", "UnpublishIteration", "DeleteProject"),
         original=True,
     ),
     Kind(
@@ -240,7 +241,7 @@ ORIGINAL: tuple[Kind, ...] = (
         KEPT_WITH_PROJECT,
         ("GetProjects", "GetProject"),
         f"{_PROJECT}/project.json",
-        ("DeleteProject",),
+        ("DeleteProject", "ownvision erase project"),
         original=True,
     ),
     Kind(
@@ -251,7 +252,7 @@ ORIGINAL: tuple[Kind, ...] = (
         "until it is deleted",
         ("GetTags", "GetTag"),
         f"{_PROJECT}/tags.json",
-        ("DeleteTag", "DeleteProject"),
+        ("DeleteTag", "ownvision erase tag", "DeleteProject"),
         original=True,
     ),
     Kind(
@@ -266,7 +267,7 @@ ORIGINAL: tuple[Kind, ...] = (
         KEPT_WITH_IMAGE,
         ("GetImages", "GetTaggedImages", "GetUntaggedImages", "GetImagesByIds"),
         f"{_PROJECT}/images/, {_PROJECT}/images.jsonl",
-        ("DeleteImages", "DeleteIteration", "DeleteProject"),
+        ("DeleteImages", "ownvision erase image", "DeleteIteration", "DeleteProject"),
         original=True,
     ),
     Kind(
@@ -280,7 +281,12 @@ ORIGINAL: tuple[Kind, ...] = (
         KEPT_WITH_ITERATION,
         ("GetExports",),
         f"{_PROJECT}/iterations/N/exports/",
-        ("DeleteIteration", "DeleteProject"),
+        (
+            "DELETE /api/projects/{projectId}/iterations/{iterationId}/exports/{exportId}",
+            "ownvision erase export",
+            "DeleteIteration",
+            "DeleteProject",
+        ),
         original=True,
     ),
 )
@@ -301,7 +307,7 @@ BESIDE: tuple[Kind, ...] = (
         "or until it becomes a training image, or its iteration or project goes",
         ("QueryPredictions",),
         f"{_PROJECT}/predictions.jsonl, {_PROJECT}/predictions/",
-        ("DeletePrediction", "CreateImagesFromPredictions", "DeleteIteration", "DeleteProject"),
+        ("DeletePrediction", "ownvision erase prediction", "CreateImagesFromPredictions", "DeleteProject"),
         retention="predictions",
     ),
     Kind(
@@ -452,7 +458,7 @@ BESIDE: tuple[Kind, ...] = (
         "so that work survives a crash, and its result can be asked for",
         "after it ended, or until the project goes",
         ("GET /api/projects/{projectId}/jobs", "GET /api/projects/{projectId}/import"),
-        delete=("DeleteProject",),
+        delete=("DeleteProject", "ownvision erase project"),
         without="an open job is part of what it makes; cancel it with `POST /api/jobs/{jobId}/cancel`",
         retention="jobs",
     ),
@@ -462,7 +468,7 @@ BESIDE: tuple[Kind, ...] = (
         (rows("jobs", "payload", ""),),
         "to fetch the project",
         "until the import ends",
-        delete=("DeleteProject",),
+        delete=("DeleteProject", "ownvision erase project"),
         without="it opens what is another's",
     ),
     Kind(
@@ -473,7 +479,7 @@ BESIDE: tuple[Kind, ...] = (
         "until replaced, or the account goes",
         ("GetAccountInfo", "ownvision account show"),
         "account.json",
-        ("ownvision account rotate-key",),
+        ("ownvision account rotate-key", "DELETE /api/account", "ownvision erase account"),
     ),
     Kind(
         "usage counts",
@@ -483,6 +489,7 @@ BESIDE: tuple[Kind, ...] = (
         KEPT_WITH_ACCOUNT,
         ("GetAccountInfo",),
         "account.json",
+        ("DELETE /api/account", "ownvision erase account"),
     ),
     Kind(
         "project tokens",
@@ -561,11 +568,13 @@ BESIDE: tuple[Kind, ...] = (
         (
             rows(
                 "receipts",
-                "id account_id number state operation key_id subjects erased kept asked signed statement signature",
+                "id account_id number state operation key_id subjects erased kept asked signed statement signature "
+                "settled counted",
             ),
         ),
         "they are the proof of an erasure, and outlive the account",
         "for ever",
+        ("GET /api/receipts", "GET /receipts/{receiptId}", "ownvision receipt list"),
         export="receipts.jsonl",
         without="a proof that can be deleted proves nothing",
     ),
@@ -613,15 +622,17 @@ BESIDE: tuple[Kind, ...] = (
 MACHINERY: tuple[Kind, ...] = (
     Kind(
         "encryption keys",
-        "the keys that objects and secrets are encrypted with, each wrapped by the one above it",
+        "the keys that objects and secrets are encrypted with, each wrapped by the one above it; the key that signs "
+        "receipts",
         (
             Files("keys/installation.key"),
+            Files("keys/receipts.key", sealed=True),
             Files("keys/accounts/{account}.key", sealed=True),
             Files("keys/projects/{project}.key", sealed=True),
         ),
         "without its key nothing of a project or account can be read, wherever a copy may lie",
         "until the project or account goes: it is overwritten and removed then",
-        delete=("DeleteProject",),
+        delete=("DeleteProject", "ownvision erase project"),
         without="whoever had them could read everything",
     ),
     Kind(
@@ -741,9 +752,9 @@ MACHINERY: tuple[Kind, ...] = (
             Memory("services.frozen.Frozen", "the tags of a training set, in the training's process"),
             Memory("learning.propose._proposer", "a backbone"),
             Memory("learning.propose._interpolation", "weights of an interpolation"),
-            Memory("api.wire._capital", "names of the API's fields"),
-            Memory("api.versions.Version", "what each version of the API serves"),
-            Memory("api.versions.number", "numbers of versions"),
+            Memory("wire.values._capital", "names of the API's fields"),
+            Memory("wire.versions.Version", "what each version of the API serves"),
+            Memory("wire.versions.number", "numbers of versions"),
         ),
         "to answer fast",
         "until the process ends; none of it is written anywhere",

@@ -48,11 +48,12 @@ def begin(
 
 
 def record(session: Session, receipt: Receipt) -> Receipt:
-    """Put down what this transaction has deleted; where that is something, the database is to be rewritten."""
+    """Put down what this transaction has deleted; the receipt can then be read without it."""
     counted = tally.counted(session)
     for kind, rows in counted.items():
         count(receipt, kind, rows)
     session.flush()
+    session.refresh(receipt)
     return receipt
 
 

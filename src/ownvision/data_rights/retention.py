@@ -236,8 +236,19 @@ def _remove_rows(session: Session, term: Term, account_id: str, owner_id: str, k
 
 def _remove_predictions(session: Session, term: Term, account_id: str, owner_id: str, keys: Keys) -> None:
     predictions.remove(session, owner_id, [id for (id,) in keys])
+    ledger.doom_rows(session, account_id, owner_id)
+
+
+def _remove_takeouts(session: Session, term: Term, account_id: str, owner_id: str, keys: Keys) -> None:
+    ids = [id for (id,) in keys]
+    tally.count(session, "jobsCancelled", len(jobs.stop(session, ids)))
+    ledger.doom(session, [ledger.takeout_prefix(owner_id, id) for id in ids])
+    _remove_rows(session, term, account_id, owner_id, keys)
 
 
 # What has an id of its own that a receipt names.
 _NAMED = ("predictions", "takeouts", "tokens", "jobs")
-_REMOVE: dict[str, Callable[[Session, Term, str, str, Keys], None]] = {"predictions": _remove_predictions}
+_REMOVE: dict[str, Callable[[Session, Term, str, str, Keys], None]] = {
+    "predictions": _remove_predictions,
+    "takeouts": _remove_takeouts,
+}

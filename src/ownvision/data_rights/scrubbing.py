@@ -27,9 +27,9 @@ _QUIET_SECONDS = 60.0
 _BETWEEN_SECONDS = 600.0
 # ... but where something is erased all the time, it is done all the same.
 _PATIENCE_SECONDS = 3_600.0
-# For a receipt that somebody waits for it is done sooner, though never for more than a small part of the time.
+# For a receipt that somebody waits for it is done sooner, though never for more than a thirtieth of the time.
 _RECEIPT_SECONDS = 60.0
-_LARGEST_PART = 1 / 30
+_SHORT_SECONDS = 2.0
 # On PostgreSQL a young key may belong to a request whose commit is still to come.
 _YOUNG_SECONDS = 60.0
 
@@ -79,9 +79,9 @@ class _Stray:
 def _strays(session: Session, keys: KeyStore) -> list[_Stray]:
     # Keys are listed before rows: one made in between is not missed by the rows.
     there = {ledger.PROJECT: keys.projects(), ledger.ACCOUNT: keys.accounts()}
-    known: dict[str, dict[str, bool]] = {
-        ledger.PROJECT: dict(session.execute(select(Project.id, Project.closed.is_not(None))).tuples()),
-        ledger.ACCOUNT: dict(session.execute(select(Account.id, Account.closed.is_not(None))).tuples()),
+    known = {
+        ledger.PROJECT: _closed(session, Project),
+        ledger.ACCOUNT: _closed(session, Account),
     }
     return [
         _Stray(kind, id, known[kind].get(id, False))
@@ -89,6 +89,11 @@ def _strays(session: Session, keys: KeyStore) -> list[_Stray]:
         for id in ids
         if known[kind].get(id, True)
     ]
+
+
+def _closed(session: Session, table: type[Project] | type[Account]) -> dict[str, bool]:
+    """Whether each is closed."""
+    return {id: closed is not None for id, closed in session.execute(select(table.id, table.closed))}
 
 
 def scrub_due(database: Database, data: Path, between: float = _RECEIPT_SECONDS) -> bool:
@@ -109,7 +114,7 @@ def scrub_due(database: Database, data: Path, between: float = _RECEIPT_SECONDS)
         ).one()
     if receipts_wait is not None:
         first_settled, last_settled = (moment.timestamp() for moment in receipts_wait)
-        rested = now - scrubbed > max(between, took / _LARGEST_PART)
+        rested = now - scrubbed > between * max(1.0, took / _SHORT_SECONDS)
         if rested and (now - last_settled >= between / 4 or now - first_settled > 5 * between):
             return True
     if first is None or last is None:

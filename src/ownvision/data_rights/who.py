@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 OPERATOR, RULE = "operator", "rule"
+LINK = "link"  # whoever had a signed address: it needs no key, so it names nobody
 
 
 @dataclass(frozen=True)
@@ -11,7 +12,7 @@ class Who:
 
     Attributes:
         account_id: In which account.
-        actor: A key's id; `OPERATOR` for the command line; `RULE` for retention.
+        actor: A key's id; `OPERATOR` for the command line; `RULE` for retention; `LINK` for a signed address.
         request_id: Of the request, None where there is none.
     """
 
@@ -22,4 +23,4 @@ class Who:
     @property
     def key_id(self) -> str | None:
         """The key's id; None where it was no key."""
-        return None if self.actor in (OPERATOR, RULE) else self.actor
+        return None if self.actor in (OPERATOR, RULE, LINK) else self.actor

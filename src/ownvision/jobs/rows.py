@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
+from ownvision.store import audit
 from ownvision.store.database import Database
 from ownvision.store.tables import Job
 from ownvision.store.tables.base import new_id, now
@@ -51,6 +52,7 @@ class Claim:
     project_id: str  # "": of the whole account
     subject: str
     payload: dict[str, Any] = field(default_factory=dict)
+    asked_by: str | None = None  # who asked for it, as `audit.Act.actor`
 
 
 def enqueue(
@@ -80,6 +82,7 @@ def enqueue(
         lane=lane,
         priority=priority,
         payload=payload or {},
+        asked_by=act.actor if (act := audit.current()) is not None else None,
     )
     session.add(job)
     session.flush()
@@ -153,7 +156,15 @@ def _claimed(job: Job, lease_seconds: float) -> Claim:
     job.started = now()
     job.lease_until = now() + timedelta(seconds=lease_seconds)
     return Claim(
-        job.id, job.token, job.kind, job.lane, job.account_id, job.project_id or "", job.subject, dict(job.payload)
+        job.id,
+        job.token,
+        job.kind,
+        job.lane,
+        job.account_id,
+        job.project_id or "",
+        job.subject,
+        dict(job.payload),
+        job.asked_by,
     )
 
 

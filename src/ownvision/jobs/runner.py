@@ -4,12 +4,16 @@ import logging
 import os
 import threading
 
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from ownvision.data_rights import audit
 from ownvision.jobs import rows
 from ownvision.jobs.handlers import HANDLERS, ON_FAILED
 from ownvision.services.components import Components, open_components
 from ownvision.settings import Settings
+from ownvision.store.audit import acting
+from ownvision.store.tables import Job
 
 log = logging.getLogger("ownvision.jobs")
 # Requests come first, then the training that somebody waits for.
@@ -27,6 +31,11 @@ _NICE = {
 
 def run(components: Components, claim: rows.Claim) -> None:
     """Run a claimed job to its end; whatever happens, its row says so afterwards."""
+    with acting(audit.of_job(claim.kind, claim.account_id, claim.asked_by, claim.project_id, claim.subject)):
+        _run(components, claim)
+
+
+def _run(components: Components, claim: rows.Claim) -> None:
     try:
         HANDLERS[claim.kind](components, claim)
     except rows.Stale:
@@ -34,8 +43,16 @@ def run(components: Components, claim: rows.Claim) -> None:
     except rows.Cancelled:
         _give_up(components, claim, "Cancelled.", rows.CANCELLED)
     except Exception as error:
+        if _unwanted(components, claim):  # what it worked on may be gone already
+            _give_up(components, claim, "Cancelled.", rows.CANCELLED)
+            return
         log.exception("job %s (%s) failed", claim.job_id, claim.kind)
         _give_up(components, claim, _sentence(error), rows.FAILED)
+
+
+def _unwanted(components: Components, claim: rows.Claim) -> bool:
+    with components.database.read() as session:
+        return bool(session.scalar(select(Job.cancel_requested).where(rows.held_by(claim))))
 
 
 def _give_up(components: Components, claim: rows.Claim, reason: str, state: str) -> None:

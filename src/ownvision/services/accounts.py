@@ -13,7 +13,7 @@ from ownvision.errors import OwnVisionError
 from ownvision.limits import TIERS
 from ownvision.services import projects, usage
 from ownvision.services.components import Components
-from ownvision.store import ledger, tally
+from ownvision.store import audit, ledger, tally
 from ownvision.store.keys import KeyStore
 from ownvision.store.tables import Account, ApiKey, Iteration, Project, Receipt, Tag, Usage
 from ownvision.store.tables.base import new_id, now
@@ -60,6 +60,7 @@ def named(session: Session, user_name: str | None) -> Account:
     accounts = all(session)
     matching = [account for account in accounts if user_name in (None, account.user_name)]
     if len(matching) == 1:
+        audit.concerns(account_id=matching[0].id)
         return matching[0]
     names = ", ".join(account.user_name for account in accounts) or "none"
     wanted = f"no account named {user_name!r}" if user_name else f"{len(accounts)} accounts; say which"
@@ -87,6 +88,7 @@ def create(session: Session, keys: KeyStore, *, user_name: str, email: str, tier
             "/Microsoft.CognitiveServices/accounts/prediction"
         ),
     )
+    audit.concerns(account_id=account_id)
     keys.create_account(account_id)
     session.add(account)
     session.flush()
@@ -235,7 +237,6 @@ def close(session: Session, account: Account) -> None:
     """Take an account out of everybody's sight: its API keys, names and counts go at once, and its projects close."""
     for project in session.scalars(select(Project).where(Project.account_id == account.id, Project.closed.is_(None))):
         projects.close(session, project)
-        tally.count(session, "projects", 1)
     for kind, table in (("keys", ApiKey), ("usage", Usage)):
         gone = session.execute(delete(table).where(table.account_id == account.id))
         tally.count(session, kind, gone.rowcount)  # type: ignore[attr-defined]

@@ -18,7 +18,8 @@ def propose(components: Components, account_id: str, project_id: str, image_id: 
     """25 boxes for an image of the workspace, best first; found outside any transaction.
 
     Raises:
-        OwnVisionError: NotFoundProject, NotFoundImage; BadRequestOperationNotSupported in a classification project;
+        OwnVisionError: NotFoundProject, NotFoundImage; BadRequestOperationNotSupported in a classification project
+            or for a restricted image;
             ErrorRegionProposal when the image's bytes can't be read.
     """
     from ownvision.learning.propose import propose as found  # 40 MB that a service without need of it need not hold
@@ -27,7 +28,12 @@ def propose(components: Components, account_id: str, project_id: str, image_id: 
         project = projects.get(session, account_id, project_id)
         if not projects.is_detection(project):
             raise OwnVisionError("BadRequestOperationNotSupported", "Only detection projects have regions.")
-        images.live(session, project, [image_id])
+        image = images.live(session, project, [image_id])[image_id]
+        if image.restricted is not None:
+            raise OwnVisionError(
+                "BadRequestOperationNotSupported",
+                f"Image {image_id} is restricted: nothing is suggested for it until that is lifted.",
+            )
     try:
         data = components.blobs.read(ledger.image_prefix(project_id, image_id) + "original")
         return found(data, components.settings.threads)

@@ -145,7 +145,8 @@ def _asked(session: Session, project: Project, image_ids: Sequence[str]) -> list
     unknown = next((image_id for image_id in image_ids if image_id not in there), None)
     if unknown is not None:
         raise OwnVisionError("BadRequestInvalidIds", f"There is no image {unknown} in the workspace of {project.id}.")
-    return [there[image_id] for image_id in dict.fromkeys(image_ids)]
+    # Restricted images are kept, but nothing is suggested for them.
+    return [there[image_id] for image_id in dict.fromkeys(image_ids) if there[image_id].restricted is None]
 
 
 def _stored(session: Session, iteration: Iteration, seqs: Sequence[int]) -> list[Suggestion]:
@@ -218,7 +219,7 @@ def _keep(
                 predictions=kept(found),
             )
             for image, found in zip(wanted, made, strict=True)
-            if image.id in there
+            if image.id in there and there[image.id].restricted is None
         ]
         session.add_all(rows)
     return {row.image_seq: row for row in rows}
@@ -251,6 +252,7 @@ def _matching(
                 Suggestion.created <= begun,
                 Image.until.is_(None),
                 Image.tagged.is_(False),
+                Image.restricted.is_(None),
                 *order.beyond(after),
             )
             .order_by(*order.by())

@@ -15,6 +15,7 @@ from ownvision.jobs import rows
 from ownvision.learning.backbones import BACKBONES
 from ownvision.limits import Limits, Tier
 from ownvision.services import iterations, notices, projects, tags
+from ownvision.services.frozen import left_out
 from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Lineage, Project, Region, Tag
 from ownvision.store.tables.base import new_id, now
 
@@ -60,7 +61,7 @@ def start(
     all_tags = list(session.scalars(select(Tag).where(Tag.project_id == project.id).order_by(Tag.id)))
     chosen = _chosen(all_tags, selected_tags)
     base = _custom_base(session, project, custom_base)
-    _check_enough(session, project, chosen, limits)
+    _check_enough(session, project, chosen, _usable(session, project, chosen), limits)
     iteration = Iteration(
         id=new_id(),
         project_id=project.id,
@@ -164,9 +165,23 @@ def _custom_base(session: Session, project: Project, given: Mapping[str, Any] | 
     return {"projectId": other.id, "iterationId": base.id}
 
 
-def _check_enough(session: Session, project: Project, chosen: Sequence[Tag], limits: Limits) -> None:
+def _usable(session: Session, project: Project, chosen: Sequence[Tag]) -> dict[str, int]:
+    """How many images of each tag there are to learn from: all but the restricted ones."""
+    restricted = session.execute(
+        select(ImageTag.tag_id, func.count())
+        .join(Image, Image.seq == ImageTag.image_seq)
+        .where(Image.project_id == project.id, Image.restricted.is_not(None), ImageTag.until.is_(None))
+        .group_by(ImageTag.tag_id)
+    ).all()
+    less = {row[0]: row[1] for row in restricted}
+    return {tag.id: tag.image_count - less.get(tag.id, 0) for tag in chosen}
+
+
+def _check_enough(
+    session: Session, project: Project, chosen: Sequence[Tag], usable: Mapping[str, int], limits: Limits
+) -> None:
     if projects.is_detection(project):
-        _check_enough_regions(chosen, limits)
+        _check_enough_regions(chosen, usable, limits)
         return
     regular = [tag for tag in chosen if tag.type == tags.REGULAR]
     multiclass = project.classification_type == "Multiclass"
@@ -176,10 +191,10 @@ def _check_enough(session: Session, project: Project, chosen: Sequence[Tag], lim
         needed = "two tags, or one and the Negative tag," if multiclass else "one tag that is not Negative"
         raise OwnVisionError(code, f"Not enough tags for training: at least {needed} with {least} images each.")
     for tag in chosen:
-        if tag.image_count < least:
+        if usable[tag.id] < least:
             raise OwnVisionError(
                 code,
-                f"Not enough images for training: tag {tag.name!r} has {tag.image_count}, each tag needs {least}.",
+                f"Not enough images for training: tag {tag.name!r} has {usable[tag.id]}, each tag needs {least}.",
             )
     if multiclass:
         several = session.scalar(
@@ -198,7 +213,7 @@ def _check_enough(session: Session, project: Project, chosen: Sequence[Tag], lim
             raise OwnVisionError(code, f"A multiclass project takes one tag per image; image {image_id} has several.")
 
 
-def _check_enough_regions(chosen: Sequence[Tag], limits: Limits) -> None:
+def _check_enough_regions(chosen: Sequence[Tag], usable: Mapping[str, int], limits: Limits) -> None:
     least = limits.detection_images_per_tag
     if not chosen:
         raise OwnVisionError(
@@ -209,10 +224,10 @@ def _check_enough_regions(chosen: Sequence[Tag], limits: Limits) -> None:
             raise OwnVisionError(
                 "BadRequestDetectionTrainingNotAllowNegativeTag", "A detector is not trained with a Negative tag."
             )
-        if tag.image_count < least:
+        if usable[tag.id] < least:
             raise OwnVisionError(
                 "BadRequestDetectionTrainingValidationFailed",
-                f"Not enough images for training: tag {tag.name!r} has {tag.image_count}, each tag needs {least}.",
+                f"Not enough images for training: tag {tag.name!r} has {usable[tag.id]}, each tag needs {least}.",
             )
     if importlib.util.find_spec("torch") is None:
         raise OwnVisionError("BadRequestNotSupported", INSTALL_TRAIN)
@@ -246,6 +261,8 @@ def _wishes(iteration: Iteration) -> tuple[object, ...]:
 
 def _data_changed(session: Session, project: Project, last: Iteration, all_tags: Sequence[Tag]) -> bool:
     """Asked of the rows: uploading the same images again makes another revision, and changes nothing."""
+    if left_out(session, last) != last.left_out:  # images were restricted since, or are no longer
+        return True
     if project.revision == last.revision:
         return False
     frozen = session.scalars(select(IterationTag).where(IterationTag.iteration_id == last.id))

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, Table, create_engine, event, insert, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from ownvision.store import audit
 from ownvision.store.ballast import Ballast
 from ownvision.store.tables.base import Base
 
@@ -24,6 +25,14 @@ _PRAGMAS = (
     "PRAGMA secure_delete=ON",
     _BUSY_TIMEOUT,
 )
+
+
+class _Writing(Session):
+    """A session that writes: whatever commits it, its audit event is in the same transaction."""
+
+
+event.listen(_Writing, "after_begin", lambda session, transaction, connection: audit.begin(connection))
+event.listen(_Writing, "before_commit", audit.record)
 
 
 class Database:
@@ -46,6 +55,7 @@ class Database:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         self._immediate = self.engine.execution_options(immediate=True)
+        audit.watch(self._immediate)
         file = self.engine.url.database
         self.ballast = Ballast(Path(file).parent) if self.is_sqlite and file else None
 
@@ -59,12 +69,13 @@ class Database:
     def write(self) -> Iterator[Session]:
         """A transaction that is committed when the block ends and undone when it raises.
 
-        It holds the database's write lock from its beginning (SQLite): what it reads can't change under it.
+        It holds the database's write lock from its beginning (SQLite): what it reads can't change under it. What is
+        being done here (`audit.acting`) is recorded in it, if it changes anything.
 
         Raises:
             RuntimeError: This thread is writing already; the inner transaction would wait for the outer for ever.
         """
-        with self._only_writer(), Session(self._immediate, expire_on_commit=False) as session:
+        with self._only_writer(), _Writing(self._immediate, expire_on_commit=False) as session:
             session.connection()
             yield session
             session.commit()

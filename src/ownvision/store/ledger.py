@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
 from ownvision.store import tally
+from ownvision.store.audit import RECEIPT
 from ownvision.store.blobs import BlobStore
 from ownvision.store.database import Database, insert_all
 from ownvision.store.tables import Blob, Receipt
@@ -32,7 +33,6 @@ TAG, PROJECT, ACCOUNT = "tag", "project", "account"  # kinds of what is noted as
 LEASE = timedelta(minutes=15)
 AFTERSWEEP = timedelta(days=1)
 _PART = 500
-_RECEIPT = "receipt"  # in a session's info
 
 
 def image_prefix(project_id: str, image_id: str) -> str:
@@ -151,17 +151,17 @@ def make_live(session: Session, prefixes: Sequence[str]) -> None:
 
 def attribute(session: Session, receipt_id: str) -> None:
     """From here on this transaction dooms for a receipt: it is signed when all that it doomed is gone."""
-    session.info[_RECEIPT] = receipt_id
+    session.info[RECEIPT] = receipt_id
 
 
 def receipt_of(session: Session) -> str | None:
     """The receipt that this transaction erases for."""
-    return session.info.get(_RECEIPT)
+    return session.info.get(RECEIPT)
 
 
 def _doomed(session: Session) -> dict[str, Any]:
     values = {"state": DOOMED, "due": now()}
-    return values | ({"receipt": session.info[_RECEIPT]} if _RECEIPT in session.info else {})
+    return values | ({"receipt": session.info[RECEIPT]} if RECEIPT in session.info else {})
 
 
 def doom(session: Session, prefixes: Sequence[str]) -> None:
@@ -215,7 +215,7 @@ def arrived(session: Session, project_id: str, subject: str) -> list[str]:
     receipts = sorted(one for one in session.scalars(select(Blob.receipt).where(*waiting)) if one is not None)
     session.execute(update(Blob).where(*waiting).values(state=DOOMED, due=now()))
     if receipts:
-        session.info.setdefault(_RECEIPT, receipts[0])
+        session.info.setdefault(RECEIPT, receipts[0])
     return receipts
 
 

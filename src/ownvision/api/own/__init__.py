@@ -4,11 +4,13 @@ from fastapi import APIRouter
 
 from ownvision.api.own import (
     account,
+    audit,
     erasure,
     holds,
     images,
     jobs,
     lineage,
+    person,
     receipts,
     retention,
     takeouts,
@@ -18,11 +20,13 @@ from ownvision.api.own import (
 
 ROUTERS: tuple[APIRouter, ...] = (
     account.router,
+    audit.router,
     erasure.router,
     holds.router,
     images.router,
     jobs.router,
     lineage.router,
+    person.router,
     receipts.public,
     receipts.router,
     retention.router,

@@ -99,13 +99,13 @@ class LocalBlobs:
             path = self._path(prefix)
             places: Iterable[tuple[str, list[str], list[str]]] = [(str(path.parent), [], _beginning(path))]
         else:
-            places = os.walk(self._path(prefix) if prefix else self.root)
+            places = os.walk(self._name(prefix) if prefix else self._root)
         for place, folders, files in places:
             folders.sort()
+            folder = f"{place[len(self._root) + 1 :]}/" if place != self._root else ""
             for name in sorted(files):
-                path = Path(place) / name
                 with contextlib.suppress(FileNotFoundError):  # removed while we look
-                    yield path.relative_to(self.root).as_posix(), path.stat().st_size
+                    yield folder + name, os.stat(f"{place}/{name}").st_size
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """See `BlobStore.names`."""

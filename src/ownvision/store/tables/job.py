@@ -43,3 +43,4 @@ class Job(Base):
     created: Mapped[datetime] = mapped_column(default=now)
     started: Mapped[datetime | None]
     finished: Mapped[datetime | None]
+    asked_by: Mapped[str | None] = mapped_column(String(36))  # the actor of the audit event that its result is

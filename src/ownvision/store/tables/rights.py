@@ -70,7 +70,7 @@ class AuditEvent(Base):
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))
     at: Mapped[datetime] = mapped_column(default=now)
-    actor: Mapped[str] = mapped_column(String(36))  # a key's id; "operator": the command line; "rule": retention
+    actor: Mapped[str] = mapped_column(String(36))  # a key's id, or a word of `data_rights.who`
     action: Mapped[str]  # view | export | change | delete
     operation: Mapped[str]  # the operation's or command's name
     project_id: Mapped[str | None] = mapped_column(String(36))  # it may be gone

@@ -7,6 +7,23 @@ revision = "0003"
 down_revision = "0002"
 
 _MOMENT = sa.DateTime(timezone=True)
+# What was recorded is never rewritten, by no statement of anybody's.
+_APPEND_ONLY = {
+    "sqlite": (
+        "CREATE TRIGGER audit_events_append_only BEFORE UPDATE ON audit_events "
+        "BEGIN SELECT RAISE(ABORT, 'audit_events is append-only'); END",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION refuse_update() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$",
+        "CREATE TRIGGER audit_events_append_only BEFORE UPDATE ON audit_events "
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_update()",
+    ),
+}
+_FREE = {
+    "sqlite": ("DROP TRIGGER audit_events_append_only",),
+    "postgresql": ("DROP TRIGGER audit_events_append_only ON audit_events", "DROP FUNCTION refuse_update()"),
+}
 
 
 def _owner(table: str, column: str, owner: str) -> sa.ForeignKeyConstraint:
@@ -35,6 +52,7 @@ def upgrade() -> None:
     op.create_index("ix_blobs_receipt", "blobs", ["receipt", "state"])
     with op.batch_alter_table("jobs") as jobs:
         jobs.alter_column("project_id", existing_type=sa.String(), nullable=True)
+        jobs.add_column(sa.Column("asked_by", sa.String(length=36), nullable=True))
     # When a row's time is over follows from when it was made: `data_rights.retention`.
     for table in ("predictions", "suggestions"):
         op.drop_index(f"ix_{table}_expires", table)
@@ -99,6 +117,8 @@ def upgrade() -> None:
     op.create_index("ix_audit_events_account", "audit_events", ["account_id", "seq"])
     op.create_index("ix_audit_events_project", "audit_events", ["project_id", "seq"])
     op.create_index("ix_audit_events_at", "audit_events", ["at"])
+    for statement in _APPEND_ONLY[op.get_bind().dialect.name]:
+        op.execute(statement)
     op.create_table(
         "retention_rules",
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -132,6 +152,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    for statement in _FREE[op.get_bind().dialect.name]:
+        op.execute(statement)
     for table in ("backups", "legal_holds", "retention_rules", "audit_events", "takeouts", "receipts"):
         op.drop_table(table)
     for table in ("predictions", "suggestions"):
@@ -140,6 +162,7 @@ def downgrade() -> None:
         op.create_index(f"ix_{table}_expires", table, ["expires"])
     op.execute("DELETE FROM jobs WHERE project_id IS NULL")
     with op.batch_alter_table("jobs") as jobs:
+        jobs.drop_column("asked_by")
         jobs.alter_column("project_id", existing_type=sa.String(), nullable=False)
     op.drop_index("ix_blobs_receipt", "blobs")
     for table, column in (
