@@ -22,8 +22,10 @@ from ownvision.client import ClientError
 from ownvision.client import Service as Client
 from ownvision.client.local import command
 from ownvision.commands.azure import import_azure
-from ownvision.data_rights.azure_import import client
+from ownvision.data_rights.azure_import import client, copying
 from ownvision.data_rights.azure_import.client import Patience
+from ownvision.data_rights.azure_import.work import Work
+from ownvision.data_rights.doctor import doctor
 from ownvision.services import exports, images, intake, projects, tags
 from ownvision.services.components import Components
 from ownvision.services.intake import Picture
@@ -194,7 +196,7 @@ def plain(shape: Any) -> Any:
     return shape
 
 
-def every(resource: Resource, path: str, **parameters: Any) -> list[Any]:
+def every(resource: "Resource | Arrived", path: str, **parameters: Any) -> list[Any]:
     return list(resource.get(path, take=256, orderBy="Oldest", **parameters))
 
 
@@ -310,3 +312,161 @@ def test_a_copy_that_was_ended_goes_on_where_it_was(resource: Resource, tmp_path
     with zipfile.ZipFile(out) as archive:
         assert len([name for name in archive.namelist() if name.startswith("projects/Colours/images/")]) == 21
     assert list(tmp_path.iterdir()) == [out]
+
+
+# --- into an OwnVision
+
+
+@dataclass
+class Arrived:
+    """A service that got the projects."""
+
+    service: Service
+    said: str
+
+    def call(self, method: str, path: str, **request: Any) -> httpx.Response:
+        with self.service.client("v3.3") as caller:
+            return caller.request(method, path, **request)
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        answer = self.call("GET", path, params=parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@pytest.fixture(scope="module")
+def arrived(resource: Resource, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arrived]:
+    folder = tmp_path_factory.mktemp("own") / "data"
+    t.open_house(folder).database.close()
+    said = copied(resource.service.url, resource.service.training_key, data=folder)
+    assert not (folder / "imports").exists()
+    with running(folder) as service:
+        yield Arrived(service, said)
+
+
+def test_the_projects_arrive_with_their_ids_images_and_iterations(resource: Resource, arrived: Arrived) -> None:
+    for id in (resource.colours, resource.squares):
+        assert plain(arrived.get(f"/projects/{id}")) == plain(resource.get(f"/projects/{id}"))
+        assert arrived.get(f"/projects/{id}/tags") == resource.get(f"/projects/{id}/tags")
+        iterations = resource.get(f"/projects/{id}/iterations")
+        # Exportable and published nothing is without its model.
+        unlike = {"exportable": False, "exportableTo": None, "publishName": None, "originalPublishResourceId": None}
+        assert arrived.get(f"/projects/{id}/iterations") == [{**one, **unlike} for one in iterations]
+        for one in [{"id": None}, *iterations]:
+            of = {} if one["id"] is None else {"iterationId": one["id"]}
+            assert plain(every(arrived, f"/projects/{id}/images", **of)) == plain(
+                every(resource, f"/projects/{id}/images", **of)
+            )
+            assert arrived.get(f"/projects/{id}/tags", **of) == resource.get(f"/projects/{id}/tags", **of)
+        for one in iterations:
+            at = f"/projects/{id}/iterations/{one['id']}/performance"
+            assert arrived.get(at) == resource.get(at)
+            assert arrived.get(at, threshold=0.9) == resource.get(at)  # what was copied, whatever is asked
+            assert plain(every(arrived, f"{at}/images")) == plain(every(resource, f"{at}/images"))
+            assert arrived.get(f"{at}/images/count") == resource.get(f"{at}/images/count")
+    for image in every(arrived, f"/projects/{resource.colours}/images"):
+        there = resource.get(f"/projects/{resource.colours}/images/id", imageIds=image["id"])[0]
+        assert httpx.get(image["originalImageUri"]).content == httpx.get(there["originalImageUri"]).content
+
+
+def test_exports_and_predictions_arrive(resource: Resource, arrived: Arrived) -> None:
+    at = f"/projects/{resource.colours}/iterations/{resource.first}/export"
+    here, there = arrived.get(at), resource.get(at)
+    assert plain(here) == plain(there)
+    assert httpx.get(here[0]["downloadUri"]).content == httpx.get(there[0]["downloadUri"]).content
+    body, path = {"orderBy": "Oldest"}, f"/projects/{resource.colours}/predictions/query"
+    stored = arrived.call("POST", path, json=body).json()["results"]
+    with resource.service.client("v3.3") as caller:
+        shown = caller.post(path, json=body).json()["results"]
+    assert len(stored) == 3
+    assert plain(stored) == plain(shown)
+    for one, other in zip(stored, shown, strict=True):
+        assert httpx.get(one["originalImageUri"]).content == httpx.get(other["originalImageUri"]).content
+
+
+REFUSED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "publish": ("POST", "/iterations/{it}/publish", {"params": {"publishName": "x", "predictionId": "{resource}"}}),
+    "export": ("POST", "/iterations/{it}/export", {"params": {"platform": "ONNX"}}),
+    "quick test": ("POST", "/quicktest/image", {"params": {"iterationId": "{it}"}, "content": t.coloured(0, 1)}),
+    "suggest": ("POST", "/tagsandregions/suggestions", {"params": {"iterationId": "{it}", "imageIds": "{image}"}}),
+    "suggested": ("POST", "/images/suggested", {"params": {"iterationId": "{it}"}, "json": {"maxCount": 5}}),
+    "train on": (
+        "POST",
+        "/train",
+        {"json": {"customBaseModelInfo": {"projectId": "{project}", "iterationId": "{it}"}}},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_without_its_model_an_iteration_is_there_to_be_read(resource: Resource, arrived: Arrived, what: str) -> None:
+    method, path, request = REFUSED[what]
+    image = every(arrived, f"/projects/{resource.colours}/images")[0]["id"]
+    names = {"it": resource.first, "project": resource.colours, "image": image, "resource": arrived.service.resource_id}
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: filled(one) for name, one in value.items()}
+        return value.format(**names) if isinstance(value, str) else value
+
+    at = f"/projects/{resource.colours}{path.format(**names)}"
+    with arrived.service.client() as caller:
+        answer = caller.request(method, at, **filled(request))
+    assert (answer.status_code, answer.json()["code"]) == (400, "BadRequestIterationIsNotTrained")
+    assert "was copied from another service without its model: it is there to be read" in answer.json()["message"]
+
+
+def test_nothing_is_wrong_with_what_arrived(arrived: Arrived) -> None:
+    assert list(doctor(arrived.service.components)) == []
+
+
+def test_a_project_that_left_travels_on(resource: Resource, arrived: Arrived) -> None:
+    """A token and a takeout of it hold the copied figures too."""
+    house = arrived.service.components
+    with house.database.read() as session:
+        project = session.get_one(Project, resource.colours)
+    copy = travel.bring(house, travel.token_of(house, project), "Again")
+    at = "/projects/{}/iterations"
+    first = {one["name"]: one["id"] for one in arrived.get(at.format(copy.id))}["Iteration 1"]
+    copied_on = arrived.get(f"{at.format(copy.id)}/{first}/performance")
+    before = resource.get(f"{at.format(resource.colours)}/{resource.first}/performance")
+    for one in (copied_on, before):
+        for tag in one["perTagPerformance"]:
+            tag.pop("id")
+    assert copied_on == before
+    assert len(every(arrived, f"{at.format(copy.id)}/{first}/performance/images")) == len(
+        every(resource, f"{at.format(resource.colours)}/{resource.first}/performance/images")
+    )
+
+
+def test_training_goes_on_with_the_next_number(resource: Resource, arrived: Arrived) -> None:
+    house = arrived.service.components
+    with house.database.read() as session:
+        project = session.get_one(Project, resource.colours)
+    iteration = t.train(house, project)
+    assert (iteration.status, iteration.name, iteration.number) == ("Completed", "Iteration 3", 3)
+    answer = arrived.call(
+        "POST",
+        f"/projects/{project.id}/iterations/{iteration.id}/publish",
+        params={"publishName": "live", "predictionId": arrived.service.resource_id},
+    )
+    assert (answer.status_code, answer.json()) == (200, True)
+
+
+def test_a_project_that_is_there_already_comes_under_another_id(resource: Resource, arrived: Arrived) -> None:
+    folder = arrived.service.components.settings.data
+    said = copied(resource.service.url, resource.service.training_key, data=folder, project=["Squares"])
+    assert "Squares (1)" in said
+    assert {one["name"] for one in arrived.get("/projects")} >= {"Squares", "Squares (1)"}
+
+
+def test_an_unfinished_copy_is_found_by_the_doctor(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    house = t.open_house(folder)
+    work = folder / "imports" / "0123456789abcdef"
+    left = Work(work, copying.of("https://x", []))
+    assert [finding for finding in doctor(house) if "imports" in finding.where] == []  # under way
+    left.close()
+    (found,) = doctor(house)
+    assert (found.kind, found.where) == ("unfinished import", "imports/0123456789abcdef")
+    house.database.close()

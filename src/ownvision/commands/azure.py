@@ -86,12 +86,13 @@ def _to_installation(
 ) -> None:
     from ownvision.commands import returning
     from ownvision.data_rights.azure_import import copying
+    from ownvision.data_rights.azure_import.work import FOLDER
     from ownvision.services import accounts
 
     with installation(data) as components:
         with components.database.read() as session:
             account_id = accounts.named(session, account).id
-        folder = components.settings.data / copying.FOLDER
+        folder = components.settings.data / FOLDER
         work = folder / copying.name(copying.of(endpoint, wanted, account_id))
         with _copied(endpoint, key, wanted, work, account_id, rate, components.settings.limits) as (archive, outcome):
             typer.echo(f"Fetched {_counts(outcome.counts)}.")

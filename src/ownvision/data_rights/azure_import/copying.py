@@ -22,7 +22,6 @@ from ownvision.store.tables.base import now
 _CHUNK = 2**20
 _PICTURE = re.compile(r"projects/[^/]+/(images|predictions)/")
 PART = ".part"
-FOLDER = "imports"  # of work folders, in a data folder
 ARCHIVE = "archive.zip"
 
 

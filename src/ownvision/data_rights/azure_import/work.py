@@ -20,7 +20,8 @@ from typing import Any
 
 from ownvision.data_rights.azure_import.client import Unanswered
 
-DATABASE = "copy.db"
+FOLDER = "imports"  # of work folders, in a data folder
+DATABASE, LOCK = "copy.db", "lock"
 FORMAT = "1"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -98,7 +99,7 @@ class Work:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
         self.folder = folder
-        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -252,6 +253,20 @@ class Work:
             self.put("DELETE FROM pictures WHERE project = ? AND id = ?", project, id)
             raise Unanswered("A picture in the work folder is damaged; start the command again: it is fetched anew.")
         return data
+
+
+def abandoned(data: Path) -> Iterator[Path]:
+    """The work folders in a data folder that no process is at."""
+    there = data / FOLDER
+    for folder in sorted(there.iterdir()) if there.is_dir() else ():
+        try:
+            with (folder / LOCK).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        except OSError:
+            pass  # not even begun, or no folder of a copy
+        yield folder
 
 
 def packed(shape: Any) -> bytes:
