@@ -285,6 +285,8 @@ class Resource:
         """
         pause, failed, limited = self.patience.pause, 0, 0.0
         while True:
+            if self._stopped.is_set():
+                raise Unanswered("The copy was stopped.")
             try:
                 answer = once()
             except _FAILURES as error:
@@ -375,10 +377,12 @@ class _Lines(httpcore.NetworkBackend):
     def __init__(self, allowed: Sequence[outbound.Network] | None) -> None:
         self._inner = httpcore.SyncBackend()
         self._allowed = allowed
+        self._over = False
         self.open: set[_Line] = set()
 
     def cut(self) -> None:
-        """End every connection; who waits for one is told at once."""
+        """End every connection, and make no other; who waits for one is told at once."""
+        self._over = True
         for line in list(self.open):
             with suppress(OSError):
                 line.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
@@ -396,12 +400,17 @@ class _Lines(httpcore.NetworkBackend):
             raise Unusable("Its address leads into a private network, where the resource has no business.")
         for last, address in enumerate(addresses, 1):
             try:
-                found = self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
-                return _Line(found, self.open)
+                found = _Line(
+                    self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options), self.open
+                )
+                if self._over:  # asked for last, so that none is missed
+                    found.close()
+                    break
+                return found
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if last == len(addresses):
                     raise
-        raise httpcore.ConnectError("no address")
+        raise httpcore.ConnectError("no connection")
 
     def connect_unix_socket(
         self,

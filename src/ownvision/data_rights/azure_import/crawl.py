@@ -468,10 +468,11 @@ def _round(copy: Copy, project: str, wanted: Mapping[str, str]) -> dict[str, str
                 copy.work.keep(project, jobs[job], picture)
                 copy.watch.advance()
     except BaseException:  # Ctrl-C too: those under way end at once
+        threads.shutdown(wait=False, cancel_futures=True)
         copy.resource.stop()
         raise
     finally:
-        threads.shutdown(cancel_futures=True)
+        threads.shutdown()
     return failed
 
 

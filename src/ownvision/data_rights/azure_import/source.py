@@ -398,7 +398,8 @@ class AzureProject:
         own = self._shapes_of_tags(id)
         figures = performance or {"perTagPerformance": []}
         known = _frozen(own, _figures(figures))
-        trained = [tag.id for tag in known if tag.position is not None]
+        places = {tag.position: tag.id for tag in known if tag.position is not None}
+        trained = [places[position] for position in sorted(places)]
         base = told.custom_base_model_info
         row = IterationMember(
             number=number,
@@ -589,31 +590,33 @@ def _runs(carried: Sequence[Carried], of: Callable[[Carried], dict[Any, Any]]) -
     """(what, first, last, its value) of each unbroken run in which an image carries something."""
     done: list[tuple[Any, int, int, Any]] = []
     open_: dict[Any, tuple[int, int, Any]] = {}
+    seen: dict[Any, int] = {}
     for one in carried:
         there = of(one)
+        for key in there:
+            seen.setdefault(key, len(seen))
         for key in [key for key, (_, last, _) in open_.items() if key not in there or last != one.first - 1]:
             done.append((key, *open_.pop(key)))
         for key, value in there.items():
             first = open_[key][0] if key in open_ else one.first
             open_[key] = (first, one.last, value)
     done += [(key, *run) for key, run in open_.items()]
-    return sorted(done, key=lambda run: (run[1], run[0]))
+    return sorted(done, key=lambda run: (run[1], seen[run[0]]))
 
 
 def _boxes(carried: Sequence[Carried], until: Callable[[int], int | None]) -> list[KeptRegionRow]:
     """Boxes with their ids; one that came again, or a second of the same id, gets an id of its own."""
+    runs = _runs(carried, lambda one: one.boxes)
+    owns: dict[int, str] = {}
     taken: set[str] = set()
-    found = []
     # The newest first: the ids that the workspace shows are the ones to keep.
-    for (tag, sides, _), first, last, (id, when) in sorted(
-        _runs(carried, lambda one: one.boxes), key=lambda run: -run[2]
-    ):
-        own = id if id not in taken else str(uuid.uuid5(uuid.UUID(id), f"{first}/{len(taken)}"))
-        taken.add(own)
-        found.append(
-            KeptRegionRow(id=own, tag=tag, box=sides, created=answers.moment(when), since=first, until=until(last))
-        )
-    return found
+    for place, (_, first, _, (id, _)) in sorted(enumerate(runs), key=lambda one: -one[1][2]):
+        owns[place] = id if id not in taken else str(uuid.uuid5(uuid.UUID(id), f"{first}/{len(taken)}"))
+        taken.add(owns[place])
+    return [
+        KeptRegionRow(id=owns[place], tag=tag, box=sides, created=answers.moment(when), since=first, until=until(last))
+        for place, ((tag, sides, _), first, last, (_, when)) in enumerate(runs)
+    ]
 
 
 def _predicted(told: Sequence[answers.Predicted]) -> list[dict[str, Any]]:
