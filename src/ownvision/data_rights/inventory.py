@@ -672,8 +672,8 @@ MACHINERY: tuple[Kind, ...] = (
     ),
     Kind(
         "copies from Azure under way",
-        "what `ownvision import azure` has fetched so far: projects, pictures, predictions, exports; not encrypted, and "
-        "readable by the owner only. The training key is not among it",
+        "what `ownvision import azure` has fetched so far: projects, pictures, predictions, exports; not encrypted, "
+        "and readable by the owner only. The training key is not among it",
         (Files("imports/*"),),
         "so that a copy that was broken off goes on where it was",
         "until the copy is done; one that is not gone on with stays until its folder is removed",
