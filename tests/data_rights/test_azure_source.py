@@ -1,5 +1,6 @@
 """What was fetched of a resource becomes rows: intervals, ids, and what a project here can't hold."""
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,7 +169,7 @@ def test_what_a_detection_project_here_can_not_hold_is_left_out_and_noted(made: 
     assert links(found[1]) == [(1, 1, None)]
     assert len(found[1].row.regions) == len(found[1].shape["regions"]) == 1
     assert project.notes == [
-        "1 boxes lie outside their picture, or have no size, and were left out".replace("1 boxes", "2 boxes"),
+        "2 boxes lie outside their picture, or have no size, and were left out",
         "1 times an image carried a tag without a box; a detection project here has none",
     ]
 
@@ -226,8 +227,6 @@ def test_scores_stand_in_the_order_in_which_the_tags_were_measured(made: Made) -
     assert {tag.name: tag.position for tag in learned.row.tags} == {"tag 2": 0, "tag 1": 1}
     (page,) = learned.scores()
     assert [row.image for row in page.scored] == [found[1].row.seq, None]
-    import base64
-
     assert np.frombuffer(base64.b64decode(page.scored[0].scores), "<f4").tolist() == [0.25, 0.75]
     assert np.frombuffer(base64.b64decode(page.scored[0].truth), np.uint8).tolist() == [0, 1]
     assert learned.row.performance is not None
