@@ -102,6 +102,9 @@ def delete(session: Session, project: Project, iteration_id: str, export_id: str
     outputs.release(session, project.id, [export.id])
     ledger.arrived(session, project.id, export.id)
     ledger.doom(session, [ledger.export_prefix(project.id, export.archive_id)])
+    if export.archive_id != export.id:
+        own = ledger.export_prefix(project.id, export.id)
+        ledger.doom_owner(session, KIND, project.account_id, project.id, own)
     session.delete(export)
     tally.count(session, "exports", 1)
     ledger.doom_rows(session, project.account_id, project.id)
@@ -170,7 +173,8 @@ def _put_in_place(components: Components, claim: rows.Claim, archive_id: str, mo
         ledger.make_live(session, [ledger.export_prefix(claim.project_id, archive_id)])
         ledger.arrived(session, claim.project_id, row.id)
         if row.archive_id != archive_id:
-            ledger.doom(session, [ledger.export_prefix(claim.project_id, row.archive_id)])
+            old = ledger.export_prefix(claim.project_id, row.archive_id)
+            ledger.doom_replaced(session, ledger.ARCHIVE, old)
         row.status, row.error, row.archive_id = DONE, None, archive_id
         notices.export_ended(session, claim.project_id, row, claim.payload.get("base_url", ""))
         rows.finish(session, claim)

@@ -198,6 +198,9 @@ def delete(session: Session, project: Project, iteration_id: str) -> None:
             *(ledger.prediction_prefix(project.id, prediction_id) for prediction_id in predictions),
         ],
     )
+    if iteration.model_id != iteration.id:
+        own = ledger.iteration_prefix(project.id, iteration.id)
+        ledger.doom_owner(session, "iteration", project.account_id, project.id, own)
     _remove(session, iteration)
     ledger.doom_rows(session, project.account_id, project.id)
     session.flush()
