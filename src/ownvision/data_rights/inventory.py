@@ -695,6 +695,15 @@ MACHINERY: tuple[Kind, ...] = (
         without="what is in them is listed by table",
     ),
     Kind(
+        "copies from Azure under way",
+        "what `ownvision import azure` has fetched so far: projects, pictures, predictions, exports; not encrypted, "
+        "and readable by the owner only. The training key is not among it",
+        (Files("imports/*"),),
+        "so that a copy that was broken off goes on where it was",
+        "until the copy is done; one that is not gone on with stays until its folder is removed",
+        without="it becomes projects; `ownvision doctor` names a copy that nobody is at",
+    ),
+    Kind(
         "scratch of the database",
         "a copy of the database while it is rewritten after an erasure",
         (Files("etilqs_*"), Files("", nameless=True)),
