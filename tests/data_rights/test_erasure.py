@@ -34,7 +34,7 @@ from ownvision.store.tables import (
     Tag,
     Takeout,
 )
-from ownvision.store.tables.base import new_id, now
+from ownvision.store.tables.base import new_id
 from tests.services import trained as t
 
 pytestmark = pytest.mark.slow
@@ -284,7 +284,6 @@ def test_archives_that_hold_what_is_erased_go_with_it(house: Components, project
             takeout = Takeout(
                 account_id=project.account_id,
                 project_id=None if owner == project.account_id else owner,
-                expires=now(),
             )
             session.add(takeout)
             session.flush()

@@ -27,7 +27,7 @@ from ownvision.store.tables import (
 from ownvision.store.tables.base import now
 
 # What must lie under a live prefix of each kind.
-_FILES = {
+FILES = {
     "image": "original",
     "prediction": "original",
     "iteration": "model.onnx",
@@ -65,7 +65,7 @@ def _examined(components: Components) -> Iterator[Finding]:
     with components.database.read() as session:
         yield from _leases(session)
         yield from _counts(session)
-        yield from _owners(session)
+        yield from owners(session)
     yield from _files(components)
 
 
@@ -149,7 +149,7 @@ def _counts(session: Session) -> Iterator[Finding]:
             yield Finding("wrong count", tag_id, f"The tag's image count is kept as {kept}; it is on {counted} images.")
 
 
-def _owners(session: Session) -> Iterator[Finding]:
+def owners(session: Session) -> Iterator[Finding]:
     """Rows that promise bytes, without a live row of the ledger."""
     live = set(session.scalars(select(Blob.prefix).where(Blob.state == ledger.LIVE)))
     promised = [
@@ -201,7 +201,7 @@ def _files(components: Components) -> Iterator[Finding]:
     with components.database.read() as session:
         live = session.execute(select(Blob.prefix, Blob.kind).where(Blob.state == ledger.LIVE)).all()
     for prefix, kind in sorted((row.prefix, row.kind) for row in live):
-        key = prefix + _FILES[kind]
+        key = prefix + FILES[kind]
         if not components.blobs.exists(key) and _ledger(components, prefix, "")[0] == ledger.LIVE:
             yield Finding("row without file", key, "The ledger knows this file as live; it is gone.")
 

@@ -286,7 +286,7 @@ ORIGINAL: tuple[Kind, ...] = (
         "to run the model elsewhere",
         KEPT_WITH_ITERATION,
         ("GetExports",),
-        f"{_PROJECT}/iterations/N/exports/",
+        f"{_PROJECT}/iterations/N/exports/, {_PROJECT}/iterations/N/exports.json",
         (
             "DELETE /api/projects/{projectId}/iterations/{iterationId}/exports/{exportId}",
             "ownvision erase export",
@@ -645,9 +645,11 @@ MACHINERY: tuple[Kind, ...] = (
     Kind(
         "encryption keys",
         "the keys that objects and secrets are encrypted with, each wrapped by the one above it; the key that signs "
-        "receipts",
+        "receipts; installation keys that were replaced",
         (
             Files("keys/installation.key"),
+            Files("keys/installation.next"),
+            Files("keys/retired/*.key", sealed=True),
             Files("keys/receipts.key", sealed=True),
             Files("keys/accounts/{account}.key", sealed=True),
             Files("keys/projects/{project}.key", sealed=True),
@@ -717,6 +719,14 @@ MACHINERY: tuple[Kind, ...] = (
         without="`ownvision doctor` finds what is left",
     ),
     Kind(
+        "restore under way",
+        "how far the restoring of a backup is, and the receipts that came with the keys",
+        (Files("restoring"), Files("restoring.receipts")),
+        "no service opens before what was erased since the backup is erased again",
+        "until that is done",
+        without="it holds no personal data",
+    ),
+    Kind(
         "ballast",
         "16 MiB of random bytes",
         (Files("ballast"),),
@@ -726,8 +736,9 @@ MACHINERY: tuple[Kind, ...] = (
     ),
     Kind(
         "worker files",
-        "empty files by which the worker shows that it lives; when the database was last rewritten",
-        (Files("worker.lock"), Files("worker.alive"), Files("scrubbed")),
+        "empty files by which services, commands and the worker show that they are at work; when the database was last "
+        "rewritten",
+        (Files("worker.lock"), Files("worker.alive"), Files("scrubbed"), Files("use.lock")),
         "so that only one worker is at work, and erasures are completed",
         "for ever",
         without="they say nothing of anybody",
