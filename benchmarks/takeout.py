@@ -170,15 +170,19 @@ def _takeout(data: Path, out: Path) -> None:
 
 def _restore(data: Path, archive: Path) -> None:
     """As the command does it where no service runs."""
-    with _opened(data) as (components, account_id), ExitStack() as stack:
-        found = restoring.opened(archive, stack)
-        for coming in restoring.start(components, account_id, archive, found):
+    with _opened(data) as (components, account_id):
+        for coming in _begun(components, account_id, archive):
             claim = rows.take(components.database, coming.job_id, components.settings.job_lease)
             assert claim is not None
             runner.run(components, claim)
             with components.database.read() as session:
                 job = session.get_one(Job, coming.job_id)
             assert job.state == rows.DONE, job.error
+
+
+def _begun(components: Components, account_id: str, archive: Path) -> list[restoring.Coming]:
+    with ExitStack() as stack:
+        return restoring.start(components, account_id, archive, restoring.opened(archive, stack))
 
 
 def memory(images: int) -> bool:
