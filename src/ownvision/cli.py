@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ownvision.client import ClientError
 from ownvision.client import commands as client_commands
-from ownvision.commands import account, audit, backup, data, erase, hold, lineage, person, receipt, retention
+from ownvision.commands import account, audit, azure, backup, data, erase, hold, lineage, person, receipt, retention
 from ownvision.commands.installation import RUN, AsJson, Data, installation, settings_with
 from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
@@ -31,6 +31,7 @@ app.add_typer(lineage.app, name="lineage", rich_help_panel=RUN)
 app.add_typer(lineage.policy, name="policy", rich_help_panel=RUN)
 app.add_typer(erase.app, name="erase", rich_help_panel=RUN)
 app.add_typer(hold.app, name="hold", rich_help_panel=RUN)
+app.add_typer(azure.app, name="import", rich_help_panel=RUN)
 app.add_typer(receipt.app, name="receipt", rich_help_panel=RUN)
 app.add_typer(retention.app, name="retention", rich_help_panel=RUN)
 client_commands.add_to(app)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from ownvision.data_rights.azure_import import work
 from ownvision.services.components import Components
 from ownvision.store import ledger
 from ownvision.store.blobs import BlobDamaged, BlobMissing
@@ -67,6 +68,7 @@ def _examined(components: Components) -> Iterator[Finding]:
         yield from _counts(session)
         yield from owners(session)
     yield from _files(components)
+    yield from _imports(components)
 
 
 def _closed(session: Session) -> set[str]:
@@ -161,7 +163,9 @@ def owners(session: Session) -> Iterator[Finding]:
         *(
             ledger.iteration_prefix(row.project_id, row.model_id)
             for row in session.execute(
-                select(Iteration.model_id, Iteration.project_id).where(Iteration.status == "Completed")
+                select(Iteration.model_id, Iteration.project_id).where(
+                    Iteration.status == "Completed", Iteration.origin.is_(None)
+                )
             )
         ),
         *(
@@ -204,6 +208,18 @@ def _files(components: Components) -> Iterator[Finding]:
         key = prefix + FILES[kind]
         if not components.blobs.exists(key) and _ledger(components, prefix, "")[0] == ledger.LIVE:
             yield Finding("row without file", key, "The ledger knows this file as live; it is gone.")
+
+
+def _imports(components: Components) -> Iterator[Finding]:
+    data = components.settings.data
+    for folder in work.abandoned(data):
+        where = str(folder.relative_to(data))
+        yield Finding(
+            "unfinished import",
+            where,
+            "A copy was broken off, and what it had fetched lies here unencrypted: start its command again, or remove "
+            f"the folder {where}.",
+        )
 
 
 def _ledger(components: Components, prefix: str, name: str) -> tuple[str | None, str | None]:

@@ -286,7 +286,7 @@ ORIGINAL: tuple[Kind, ...] = (
         "to run the model elsewhere",
         KEPT_WITH_ITERATION,
         ("GetExports",),
-        f"{_PROJECT}/iterations/N/exports/",
+        f"{_PROJECT}/iterations/N/exports/, {_PROJECT}/iterations/N/exports.json",
         (
             "DELETE /api/projects/{projectId}/iterations/{iterationId}/exports/{exportId}",
             "ownvision erase export",
@@ -693,6 +693,15 @@ MACHINERY: tuple[Kind, ...] = (
         "they are what the tables lie in",
         "freed pages are rewritten within minutes of an erasure where it is quiet, else within an hour",
         without="what is in them is listed by table",
+    ),
+    Kind(
+        "copies from Azure under way",
+        "what `ownvision import azure` has fetched so far: projects, pictures, predictions, exports; not encrypted, "
+        "and readable by the owner only. The training key is not among it",
+        (Files("imports/*"),),
+        "so that a copy that was broken off goes on where it was",
+        "until the copy is done; one that is not gone on with stays until its folder is removed",
+        without="it becomes projects; `ownvision doctor` names a copy that nobody is at",
     ),
     Kind(
         "scratch of the database",
