@@ -27,6 +27,7 @@ def run() -> bool:
         house = open_components(Settings(data=Path(name) / "data"))
         house.database.migrate()
         _fill(house)
+        house.database.scrub()  # as after an erasure
         walks, looks = [], []
         for _ in range(TURNS):
             begun = time.perf_counter()

@@ -391,18 +391,16 @@ def _unexplained(left: Sequence[pages.Part], path: Path, roots: Mapping[int, str
     """
     wanted = np.unique(np.concatenate([_windows(part.data) for part in left]))
     there = np.zeros(len(wanted), dtype=np.bool_)
-    short = {part.data for part in left if len(part.data) < _WINDOW}
     for part in pages.parts(path, roots):
         if part.kind == pages.ROW:
             windows = _windows(part.data)
             if len(wanted):
                 at = np.minimum(np.searchsorted(wanted, windows), len(wanted) - 1)
                 there[at[wanted[at] == windows]] = True
-            short = {piece for piece in short if piece not in part.data}
     known = wanted[there | _only_pointers(wanted)]
     for part in left:
         # What is not used must be zero, whatever it is a copy of.
-        if part.kind != pages.SLACK or part.data in short or _longest_new(part.data, known) >= _REMNANT:
+        if part.kind != pages.SLACK or _longest_new(part.data, known) >= _REMNANT:
             yield part
 
 
