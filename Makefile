@@ -42,7 +42,7 @@ demo: setup ## Show a project's whole life on real images; IMAGES=folder takes a
 	$(BIN)/python -m ownvision.demo $(if $(IMAGES),--images "$(IMAGES)")
 
 test: setup ## Run every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: lint types layers unit ## Lint, types, layers and unit tests, within a minute
 
