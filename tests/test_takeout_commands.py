@@ -123,7 +123,7 @@ def test_a_data_set_is_imported_by_the_same_command(house: Components, tmp_path:
 def test_an_import_that_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
     origin = t.open_house(tmp_path / "origin")
     project = t.make_project(origin, "Many", domain_id=t.DETECTION)
-    for start in range(0, 512, 64):
+    for start in range(0, 256, 64):
         t.upload(origin, project, [t.coloured(0, start + seed) for seed in range(64)], [])
     rich.written(origin, tmp_path / "many.zip")
     other = t.open_house(tmp_path / "other")

@@ -96,6 +96,7 @@ def test_every_file_is_listed_with_its_hash_and_everything_is_in_it(house: Compo
     manifest = json.loads(found["manifest.json"])
     assert manifest["files_sha256"] == hashlib.sha256(found["files.jsonl"]).hexdigest()
     assert manifest["counts"] == {
+        "audit events": len(lines(found["audit.jsonl"])),
         "exports": 1,
         "images": 33,
         "iterations": 2,
@@ -239,13 +240,14 @@ def test_an_image_erased_while_it_is_taken_out_is_left_out_and_counted(
     tmp_path: Path, elsewhere: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "_AHEAD", 2)
+    monkeypatch.setattr(writer, "_CHUNK", 1)
     project = t.make_project(elsewhere, "Boxes", domain_id=t.DETECTION)
     made = t.upload(elsewhere, project, [t.coloured(0, seed) for seed in range(30)], [])
     told = writer.Told()
     source = rich.Own(elsewhere, project.account_id, None, rich.now())
     stream = writer.stream(source, tmp_path, told)
     parts = []
-    while told.done < 3:
+    while told.counts.get("images", 0) < 3:
         parts.append(next(stream))
     rich.change(elsewhere, project, lambda s, p: images.delete_images(s, p, [made[5], made[20]], all_iterations=True))
     t.files(elsewhere)

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ownvision.client import ClientError
-from ownvision.commands.installation import AsJson, Data, installation
+from ownvision.commands.installation import AccountName, AsJson, Data, installation
 
 if TYPE_CHECKING:
     from ownvision.data_rights.audit import Wanted
 
 app = typer.Typer(help="The audit trail", no_args_is_help=True)
 
-User = Annotated[str | None, typer.Option("--account", help="User name; not needed while there is one account")]
 Since = Annotated[datetime | None, typer.Option("--from", help="Events of this time and later (UTC)")]
 Until = Annotated[datetime | None, typer.Option("--to", help="Events before this time (UTC)")]
 Kind = Annotated[str | None, typer.Option("--action", help="view, export, change or delete")]
@@ -32,7 +31,7 @@ def _wanted(
 
 @app.command("show")
 def audit_show(
-    account: User = None,
+    account: AccountName = None,
     since: Since = None,
     until: Until = None,
     action: Kind = None,
@@ -64,7 +63,7 @@ def audit_show(
 @app.command("export")
 def audit_export(
     out: Annotated[Path, typer.Argument(help="File to write, JSON Lines; - prints")],
-    account: User = None,
+    account: AccountName = None,
     since: Since = None,
     until: Until = None,
     action: Kind = None,

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ownvision.client import ClientError
-from ownvision.commands.installation import AsJson, Data, installation
+from ownvision.commands.archive import PartFile
+from ownvision.commands.installation import AccountName, AsJson, Data, installation
 
 if TYPE_CHECKING:
     from ownvision.data_rights.person import Found
 
 app = typer.Typer(help="What concerns one person", no_args_is_help=True)
 
-User = Annotated[str | None, typer.Option("--account", help="User name; not needed while there is one account")]
 Ids = Annotated[
     list[str],
     typer.Argument(help="Ids of images and stored predictions, or - to read what `person find --json` printed"),
@@ -29,7 +29,7 @@ def person_find(
     sha256: Annotated[str | None, typer.Option(help="SHA-256 of a picture's exact bytes")] = None,
     like: Annotated[float, typer.Option(help="How like the picture, 0 to 1", min=0, max=1)] = 0.9,
     take: Annotated[int, typer.Option(help="How many at most", min=1, max=10_000)] = 100,
-    account: User = None,
+    account: AccountName = None,
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
@@ -61,11 +61,39 @@ def person_find(
         typer.echo("Nothing was found.")
 
 
+@app.command("takeout")
+def person_takeout(
+    ids: Ids,
+    out: Annotated[Path, typer.Option(help="The archive; a file that is there is not replaced")],
+    account: AccountName = None,
+    data: Data = None,
+) -> None:
+    """Take the chosen images and predictions out into one ZIP archive, without keys and trail."""
+    from ownvision.data_rights import person
+    from ownvision.data_rights.takeout import writer
+    from ownvision.data_rights.takeout.own import Own
+    from ownvision.services import accounts
+    from ownvision.store.tables.base import now
+
+    chosen = _chosen(ids)
+    with installation(data) as components:
+        with components.database.read() as session:
+            account_id = accounts.named(session, account).id
+            selection = person.owned(session, account_id, *_split(session, account_id, chosen))
+        source, told = Own(components, account_id, None, now(), selection), writer.Told()
+        with PartFile(out) as file:
+            for part in writer.stream(source, out.absolute().parent, told):
+                file.write(part)
+            size = file.keep()
+    number = sum(len(of) for of in selection.values())
+    typer.echo(f"{out}: {number} images and predictions, {size:,} bytes")
+
+
 @app.command("restrict")
 def person_restrict(
     ids: Ids,
     lift: Annotated[bool, typer.Option("--lift", help="Treat them like all others again")] = False,
-    account: User = None,
+    account: AccountName = None,
     data: Data = None,
 ) -> None:
     """Keep images, but neither learn from them nor suggest anything for them."""
@@ -87,7 +115,7 @@ def person_restrict(
 def person_erase(
     ids: Ids,
     confirm: Annotated[int | None, typer.Option(help="How many these are, instead of being asked")] = None,
-    account: User = None,
+    account: AccountName = None,
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:

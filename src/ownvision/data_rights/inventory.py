@@ -787,6 +787,8 @@ MACHINERY: tuple[Kind, ...] = (
             Memory("api.memo.Memo", "who a key belongs to, which iteration a published name means"),
             Memory("store.keys.KeyStore", "keys of projects"),
             Memory("services.usage.Meter", "predictions counted in the last seconds"),
+            Memory("data_rights.audit.Trail", "views of the last half second, by ids"),
+            Memory("store.audit._for_driver", "the statement that adds an audit event"),
             Memory("api.limits.Rates", "when each key called in the last second"),
             Memory("store.ledger._ImageIds", "beginnings of the latest image ids"),
             Memory("data_rights.audit.Trail", "views of the last second, on their way to the audit trail"),

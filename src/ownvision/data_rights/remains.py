@@ -378,14 +378,16 @@ def _at_rest(connection: sqlite3.Connection, path: Path) -> bool:
     return False
 
 
-_WINDOW, _HEADER = 8, 4
+_WINDOW = 8
+# Of a row that was moved pieces may be left that are too short to be known, with the header of a free block between.
+_REMNANT = _WINDOW + 4
 
 
 def _unexplained(left: Sequence[pages.Part], path: Path, roots: Mapping[int, str]) -> Iterator[pages.Part]:
     """What is left beside rows and is no copy of rows that are there.
 
-    SQLite moves rows between pages and leaves copies of them behind. A copy is known by all its stretches of eight
-    bytes being those of rows, or where rows were, but for those that lie across two or where a free block began.
+    SQLite moves rows between pages and leaves copies of them behind. A copy is known by its stretches of eight bytes
+    being those of rows, or of where rows were.
     """
     wanted = np.unique(np.concatenate([_windows(part.data) for part in left]))
     there = np.zeros(len(wanted), dtype=np.bool_)
@@ -397,15 +399,19 @@ def _unexplained(left: Sequence[pages.Part], path: Path, roots: Mapping[int, str
                 at = np.minimum(np.searchsorted(wanted, windows), len(wanted) - 1)
                 there[at[wanted[at] == windows]] = True
             short = {piece for piece in short if piece not in part.data}
-    known = set(wanted[there | _only_pointers(wanted)].tolist())
+    known = wanted[there | _only_pointers(wanted)]
     for part in left:
         # What is not used must be zero, whatever it is a copy of.
-        run = longest = 0 if part.kind == pages.SLACK else _WINDOW + _HEADER
-        for window in _windows(part.data).tolist():
-            run = 0 if window in known else run + 1
-            longest = max(longest, run)
-        if longest >= _WINDOW + _HEADER or part.data in short:
+        if part.kind != pages.SLACK or part.data in short or _longest_new(part.data, known) >= _REMNANT:
             yield part
+
+
+def _longest_new(data: bytes, known: NDArray[np.uint64]) -> int:
+    """How many bytes in a row are in no stretch that is known."""
+    new = bytearray(b"\1" * len(data))
+    for at in np.flatnonzero(np.isin(_windows(data), known)).tolist():
+        new[at : at + _WINDOW] = bytes(_WINDOW)
+    return max(map(len, bytes(new).split(b"\0")))
 
 
 def _only_pointers(windows: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -146,7 +146,7 @@ def _exports(session: Session, ids: Sequence[str]) -> int:
 
 
 def _models(session: Session, ids: Sequence[str]) -> int:
-    """Models that others took the place of, since they had learned from what is erased: their iterations wait for one."""
+    """Models that others took the place of since they had learned from what is erased: iterations go on without."""
     found = session.scalars(select(Iteration).where(Iteration.model_id.in_(ids))).all()
     for iteration in found:
         iteration.publish_name = iteration.publish_resource_id = None
@@ -162,7 +162,7 @@ def _archives(session: Session, ids: Sequence[str]) -> int:
     return _exports(session, session.scalars(select(Export.id).where(Export.archive_id.in_(ids))).all())
 
 
-_MODEL_GONE = "A backup was restored in which this model had learned from images that are erased; it was replaced since. Train again."
+_MODEL_GONE = "This model, from a backup, had learned from images that are erased, and was replaced since. Train again."
 
 
 def _takeouts(session: Session, ids: Sequence[str]) -> int:

@@ -9,11 +9,12 @@ from starlette.responses import Response
 
 from ownvision.api import uploads
 from ownvision.api.models import Guid, Wire
+from ownvision.api.own.takeouts import TakeoutState, shapes
 from ownvision.api.receipted import address, receipted
 from ownvision.api.routes import Call, TheCall, operation, own
 from ownvision.api.spool import Spool
 from ownvision.api.wire import Json, loads, seconds
-from ownvision.data_rights import person
+from ownvision.data_rights import person, takeouts
 from ownvision.errors import OwnVisionError
 from ownvision.services import uris
 from ownvision.services.intake import OK
@@ -179,6 +180,16 @@ def _filters(body: bytes) -> PersonFilters:
         raise OwnVisionError("BadRequest", f"{where}: {first['msg']}.") from None
     except (ValueError, RecursionError):
         raise OwnVisionError("BadRequest", f"The {_FILTERS} are not JSON.") from None
+
+
+@operation(router, "POST", f"{_PATH}/takeouts", TakeoutState)
+def create_person_takeout(call: TheCall, selection: Selection) -> Json:
+    """Take out the chosen images and predictions alone, without keys and trail; the archive is made by a job."""
+    with call.database.write() as session:
+        chosen = person.owned(session, call.account_id, selection.images, selection.predictions)
+        row = takeouts.start(session, call.account_id, None, chosen)
+        (shape,) = shapes(call, session, [row])
+    return Json(shape)
 
 
 @operation(router, "POST", f"{_PATH}/restrict", Restricted)

@@ -43,7 +43,8 @@ class TakeoutState(Wire):
     download_uri: str | None
 
 
-def _shapes(call: Call, session: Session, found: Sequence[Takeout]) -> list[dict[str, Any]]:
+def shapes(call: Call, session: Session, found: Sequence[Takeout]) -> list[dict[str, Any]]:
+    """Takeouts as they are shown."""
     jobs = select(Job.subject, Job.progress).where(
         Job.kind == takeouts.KIND, Job.subject.in_([row.id for row in found])
     )
@@ -76,7 +77,7 @@ def create_takeout(call: TheCall, wish: TakeoutWish | None = None) -> Json:
     project_id = None if wish is None else wish.project_id
     with call.database.write() as session:
         row = takeouts.start(session, call.account_id, project_id)
-        (shape,) = _shapes(call, session, [row])
+        (shape,) = shapes(call, session, [row])
     return Json(shape)
 
 
@@ -84,14 +85,14 @@ def create_takeout(call: TheCall, wish: TakeoutWish | None = None) -> Json:
 def get_takeouts(call: TheCall) -> Json:
     """The account's takeouts, newest first."""
     with call.database.read() as session:
-        return Json(_shapes(call, session, takeouts.all(session, call.account_id)))
+        return Json(shapes(call, session, takeouts.all(session, call.account_id)))
 
 
 @operation(router, "GET", f"{_PATH}/{{takeoutId}}", TakeoutState)
 def get_takeout(call: TheCall, takeout_id: TakeoutId) -> Json:
     """A takeout and how far it is."""
     with call.database.read() as session:
-        (shape,) = _shapes(call, session, [takeouts.get(session, call.account_id, takeout_id)])
+        (shape,) = shapes(call, session, [takeouts.get(session, call.account_id, takeout_id)])
         return Json(shape)
 
 

@@ -179,7 +179,7 @@ class Manifest(Member):
     version: int
     made: Moment
     origin: Text
-    scope: Literal["account", "project"]
+    scope: Literal["account", "project", "selection"]
     projects: list[dict[str, Any]]  # [{"name", "folder", "counts"}]
     counts: dict[str, WholeNumber]
     files: WholeNumber

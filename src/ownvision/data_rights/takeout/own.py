@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache
 from importlib.metadata import version
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import ColumnElement, Row, func, select, tuple_
 from sqlalchemy.orm import Session
@@ -21,7 +21,7 @@ from ownvision.data_rights.takeout.contents import (
     RuleRow,
     SuggestionRow,
 )
-from ownvision.data_rights.takeout.source import Exported, Learned, Missing, Picture, Shape, Stored
+from ownvision.data_rights.takeout.source import Exported, Learned, Missing, Picture, Scope, Shape, Stored
 from ownvision.services import accounts, exports, iterations, performance, projects, tags
 from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL
@@ -92,7 +92,7 @@ class Own:
         self._account_id = account_id
         self._project_id = project_id
         self._selection = {kind: frozenset(ids) for kind, ids in selection.items()} or None
-        self.scope: Literal["account", "project"] = "account" if project_id is None else "project"
+        self.scope: Scope = "selection" if selection else "account" if project_id is None else "project"
         self.origin = f"OwnVision {version('ownvision')}"
         self.made = made
         with components.database.read() as session:
@@ -101,14 +101,17 @@ class Own:
             else:
                 found = reversed([projects.get(session, account_id, project_id)])
             self._projects = [row.id for row in found if row.status == projects.SUCCEEDED and row.closed is None]
+            if self._selection is not None:
+                there = _projects_of(session, self._selection)
+                self._projects = [id for id in self._projects if id in there]
             self.total = sum(
                 session.scalar(select(func.count()).select_from(table).where(table.project_id.in_(self._projects))) or 0
                 for table in (Image, Prediction)
             )
 
     def account(self) -> Shape | None:
-        """See `Source.account`."""
-        if self._project_id is not None:
+        """See `Source.account`; a selection is handed to whom it concerns, who needs no keys."""
+        if self.scope != "account":
             return None
         with self._components.database.read() as session:
             account = accounts.get(session, self._account_id)
@@ -130,7 +133,9 @@ class Own:
             }
 
     def audit(self) -> Iterator[Shape]:
-        """See `Source.audit`."""
+        """See `Source.audit`; a selection has none: it is the account's."""
+        if self.scope == "selection":
+            return
         last = 0
         while True:
             with self._components.database.read() as session:
@@ -145,7 +150,7 @@ class Own:
 
     def receipts(self) -> Iterator[Shape]:
         """See `Source.receipts`; a project's takeout has none: they are of the account."""
-        if self._project_id is not None:
+        if self.scope != "account":
             return
         number = 0
         while True:
@@ -165,6 +170,16 @@ class Own:
                 yield project
             elif self._project_id is not None:
                 raise leaving.Withdrawn
+
+
+def _projects_of(session: Session, selection: Mapping[str, frozenset[str]]) -> set[str]:
+    found: set[str] = set()
+    for kind, table in (("images", Image), ("predictions", Prediction)):
+        ids = sorted(selection.get(kind, ()))
+        for start in range(0, len(ids), _PAGE):
+            part = ids[start : start + _PAGE]
+            found.update(session.scalars(select(table.project_id).where(table.id.in_(part)).distinct()))
+    return found
 
 
 def _of(table: Any, account_id: str) -> Any:

@@ -9,7 +9,7 @@ from ownvision.data_rights.takeout.source import Source
 _ABOUT = """\
 # Your data
 
-This archive holds everything that {what} at {origin} had on {made:%Y-%m-%d at %H:%M} UTC. Whoever has it can see all of
+This archive holds {what} at {origin} had on {made:%Y-%m-%d at %H:%M} UTC. Whoever has it can see all of
 it, and with `account.json`, where it is there, use the keys. Keep it as you would keep the pictures themselves.
 
 ## How much there is
@@ -35,6 +35,13 @@ file system would not take, is called a little differently; `images.jsonl` has i
 """
 
 
+_WHAT = {
+    "account": "everything that an account",
+    "project": "everything that a project",
+    "selection": "the pictures that were chosen of what an account",
+}
+
+
 def text(source: Source, counts: Mapping[str, int], projects: Sequence[Mapping[str, Any]]) -> str:
     """The page.
 
@@ -50,7 +57,7 @@ def text(source: Source, counts: Mapping[str, int], projects: Sequence[Mapping[s
     named = "\n".join(f"- `{one['folder']}`: {_one_line(one['name'])}" for one in projects)
     members = "\n".join(["| file | what it is |", "|---|---|", *(f"| `{name}` | {what} |" for name, what in MEMBERS)])
     return _ABOUT.format(
-        what="an account" if source.scope == "account" else "a project",
+        what=_WHAT[source.scope],
         origin=source.origin,
         made=source.made,
         counts=f"{table}\n\n{named}".strip(),

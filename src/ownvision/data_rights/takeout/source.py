@@ -24,6 +24,7 @@ from ownvision.data_rights.takeout.contents import (
 from ownvision.services.travel.contents import IterationMember, ProjectMember, ScoresMember, TagsMember
 
 Shape = dict[str, Any]
+Scope = Literal["account", "project", "selection"]
 # Opens bytes anew each time, in parts; for what may be large.
 Chunks = Callable[[], Iterator[bytes]]
 
@@ -141,13 +142,16 @@ class Source(Protocol):
     """An account, or one project of it.
 
     Attributes:
-        scope: "account" or "project".
+        scope: Of what it is a takeout; "selection": of images and predictions that were chosen.
         origin: What it was taken from, for the person: "OwnVision 0.3", "https://….cognitiveservices.azure.com".
         made: The moment to which it is true.
         total: About how many images and predictions there are, for the progress.
     """
 
-    scope: Literal["account", "project"]
+    @property
+    def scope(self) -> Scope:
+        """See above."""
+
     origin: str
     made: datetime
     total: int
