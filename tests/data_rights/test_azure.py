@@ -276,9 +276,15 @@ def test_an_archive_that_is_there_is_not_written_over(left: Left) -> None:
         import_azure(endpoint="http://127.0.0.1:1", training_key="any", out=left.path)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
-def test_a_copy_that_was_ended_goes_on_where_it_was(resource: Resource, tmp_path: Path, how: signal.Signals) -> None:
-    """At the sixth picture the copy is ended; what had come by then is not fetched again."""
+@pytest.mark.parametrize(
+    ("how", "project", "images", "at"),
+    [(signal.SIGKILL, "Colours", 21, 6), (signal.SIGINT, "Squares", 4, 3)],
+    ids=["killed", "Ctrl-C"],
+)
+def test_a_copy_that_was_ended_goes_on_where_it_was(
+    resource: Resource, tmp_path: Path, how: signal.Signals, project: str, images: int, at: int
+) -> None:
+    """At a picture the copy is ended; what had come by then is not fetched again."""
     out, come, ended = tmp_path / "x.zip", threading.Lock(), threading.Event()
     sent: list[str] = []
     process: list[subprocess.Popen[str]] = []
@@ -287,7 +293,7 @@ def test_a_copy_that_was_ended_goes_on_where_it_was(resource: Resource, tmp_path
         if not asked.picture:
             return forward()
         with come:  # one at a time, so that those before are kept
-            if len(sent) == 6 and not ended.is_set():
+            if len(sent) == at and not ended.is_set():
                 ended.set()
                 process[0].send_signal(how)
                 process[0].wait(30)
@@ -306,13 +312,13 @@ def test_a_copy_that_was_ended_goes_on_where_it_was(resource: Resource, tmp_path
         assert how == signal.SIGKILL or "start the command again to go on" in said
         assert not out.exists()
         listed = sum("/images?" in asked.path for asked in server.came)
-        kept = set(sent[:5])  # the sixth may have been under way
+        kept = set(sent[: at - 1])  # the last may have been under way
         before = len(sent)
-        copied(server.endpoint, resource.service.training_key, out=out, project=[resource.colours])
+        copied(server.endpoint, resource.service.training_key, out=out, project=[project])
         assert kept.isdisjoint(sent[before:])
         assert sum("/images?" in asked.path for asked in server.came) == listed
     with zipfile.ZipFile(out) as archive:
-        assert len([name for name in archive.namelist() if name.startswith("projects/Colours/images/")]) == 21
+        assert sum(name.startswith(f"projects/{project}/images/") for name in archive.namelist()) == images
     assert list(tmp_path.iterdir()) == [out]
 
 

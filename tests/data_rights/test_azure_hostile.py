@@ -19,6 +19,8 @@ from ownvision.data_rights.azure_import.client import Patience, Resource, Unansw
 from ownvision.data_rights.azure_import.work import Work
 from tests.front import Answer, Asked, Front, front
 
+pytestmark = pytest.mark.slow
+
 API = "/customvision/v3.3/training"
 PROJECT = "11111111-1111-4111-8111-111111111111"
 TAG = "22222222-2222-4222-8222-222222222222"

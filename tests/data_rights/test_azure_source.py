@@ -271,3 +271,15 @@ def test_numbers_are_those_of_the_names(tmp_path: Path) -> None:
     found = [row[0] for row in work.rows("SELECT number FROM iterations ORDER BY revision")]
     work.close()
     assert found == [2, 3, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("said", "means"), [(1.0000001, 1.0), (-1e-7, 0.0), (0.25, 0.25), ("NaN", None), (float("nan"), None), (None, None)]
+)
+def test_figures_are_read_as_the_original_rounds_them(said: Any, means: float | None) -> None:
+    assert answers.one(answers.Figures, {"precision": said}).precision == means
+
+
+def test_a_figure_that_is_none_is_refused() -> None:
+    with pytest.raises(answers.Foreign, match="precision"):
+        answers.one(answers.Figures, {"precision": 1.5})

@@ -93,7 +93,7 @@ def _to_installation(
         with components.database.read() as session:
             account_id = accounts.named(session, account).id
         folder = components.settings.data / FOLDER
-        work = folder / copying.name(copying.of(endpoint, wanted, account_id))
+        work = folder / copying.name(copying.of(endpoint.strip().rstrip("/"), wanted, account_id))
         with _copied(endpoint, key, wanted, work, account_id, rate, components.settings.limits) as (archive, outcome):
             typer.echo(f"Fetched {_counts(outcome.counts)}.")
             returning.restore(components, account_id, archive, with_keys=False)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 Shape = dict[str, Any]
+_ROUNDING = 1e-5
 _GUID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
@@ -22,6 +23,17 @@ def moment(text: Any) -> datetime:
     return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
 
 
+def share(value: Any) -> Any:
+    """A share as floats of 32 bits round it: a little beside 0 or 1 is that."""
+    near = isinstance(value, int | float) and -_ROUNDING <= value <= 1 + _ROUNDING
+    return min(max(float(value), 0.0), 1.0) if near else value
+
+
+def figure(value: Any) -> Any:
+    """A share, or None for what could not be measured, which some write as NaN."""
+    return None if value == "NaN" or value != value else share(value)
+
+
 Guid = Annotated[
     str, BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value), Field(pattern=_GUID)
 ]
@@ -31,7 +43,8 @@ Moment = Annotated[datetime, BeforeValidator(moment)]
 # As it came, for shapes that are made of parts.
 MomentText = Annotated[str, Field(max_length=64), AfterValidator(lambda text: moment(text) and text)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, BeforeValidator(share), Field(ge=0, le=1)]
+Figure = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(figure)]
 Bag = Annotated[dict[str, bool] | None, BeforeValidator(lambda value: value if isinstance(value, dict) else None)]
 
 
@@ -141,11 +154,11 @@ class Iteration(_Answer):
 class Figures(_Answer):
     """How good something is."""
 
-    precision: Share | None = None
-    precision_std_deviation: Share | None = None
-    recall: Share | None = None
-    recall_std_deviation: Share | None = None
-    average_precision: Share | None = None
+    precision: Figure = None
+    precision_std_deviation: Figure = None
+    recall: Figure = None
+    recall_std_deviation: Figure = None
+    average_precision: Figure = None
 
 
 class TagFigures(Figures):

@@ -396,8 +396,8 @@ class AzureProject:
         if revision is None:
             return Learned(number=number, shape=shape)
         own = self._shapes_of_tags(id)
-        figures = performance or {"perTagPerformance": []}
-        known = _frozen(own, _figures(figures))
+        measured = _figures(performance or {"perTagPerformance": []})
+        figures, known = measured.model_dump(by_alias=True), _frozen(own, measured)
         places = {tag.position: tag.id for tag in known if tag.position is not None}
         trained = [places[position] for position in sorted(places)]
         base = told.custom_base_model_info
