@@ -202,7 +202,7 @@ ORIGINAL: tuple[Kind, ...] = (
         "iteration performance",
         "precision, recall, average precision; computed from the per-image scores when asked for. Of an iteration that "
         "came from elsewhere: the figures that were measured there",
-        (rows("iterations", "origin", "origin"),),
+        (rows("iterations", "origin trained_at", "trained_at"),),
         "to know how good a model is",
         KEPT_WITH_ITERATION,
         ("GetIterationPerformance",),
