@@ -301,9 +301,7 @@ def test_a_copy_that_was_ended_goes_on_where_it_was(
             return forward()
 
     with front(resource.service.url, rule) as server:
-        given = command(
-            "import", "azure", "--endpoint", server.endpoint, "--project", resource.colours, "--out", str(out)
-        )
+        given = command("import", "azure", "--endpoint", server.endpoint, "--project", project, "--out", str(out))
         environment = {**os.environ, "AZURE_TRAINING_KEY": resource.service.training_key}
         process.append(subprocess.Popen(given, stderr=subprocess.PIPE, text=True, env=environment))
         _, said = process[0].communicate(timeout=60)

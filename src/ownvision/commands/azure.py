@@ -111,6 +111,7 @@ def _copied(
     from ownvision.data_rights.azure_import.client import Resource, Unanswered
     from ownvision.data_rights.azure_import.work import Work
 
+    kept = None
     try:
         with ExitStack() as stack:
             resource = Resource(endpoint, key, rate, waiting=_waiting)
@@ -131,7 +132,7 @@ def _copied(
             yield archive, outcome
             kept.remove()
     except Unanswered as error:
-        raise ClientError(f"{error} {_again(work)}".strip()) from None
+        raise ClientError(f"{error} {_again(work) if kept else ''}".strip()) from None
     except KeyboardInterrupt:
         raise ClientError(f"Stopped. {_again(work)}".strip()) from None
 
