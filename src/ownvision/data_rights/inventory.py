@@ -791,8 +791,6 @@ MACHINERY: tuple[Kind, ...] = (
             Memory("store.audit._for_driver", "the statement that adds an audit event"),
             Memory("api.limits.Rates", "when each key called in the last second"),
             Memory("store.ledger._ImageIds", "beginnings of the latest image ids"),
-            Memory("data_rights.audit.Trail", "views of the last second, on their way to the audit trail"),
-            Memory("store.audit._for_driver", "a statement of the database"),
             Memory("services.uris._rounded_up", "hours at which addresses end"),
             Memory("services.outbound._tls", "certificates of authorities"),
             Memory("services.frozen.Frozen", "the tags of a training set, in the training's process"),

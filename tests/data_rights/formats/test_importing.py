@@ -21,6 +21,7 @@ from ownvision.services.components import Components, open_components
 from ownvision.services.images import ImageView
 from ownvision.settings import Settings
 from ownvision.store.tables import Project
+from tests import databases
 from tests.data_rights.formats.sets import laid_out, png, project, zipped
 
 pytestmark = pytest.mark.slow
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Components]:
     components = open_components(Settings(data=tmp_path / "data"))
-    components.database.migrate()
+    databases.migrate(components.database)
     yield components
     components.database.close()
 
