@@ -18,6 +18,8 @@ from ownvision.store.tables import Base, LegalHold, Project
 from ownvision.store.tables.base import new_id
 from tests.services import trained as t
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:

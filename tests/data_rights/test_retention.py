@@ -35,6 +35,8 @@ from ownvision.store.tables import (
 from ownvision.store.tables.base import new_id, now
 from tests.services import trained as t
 
+pytestmark = pytest.mark.slow
+
 DEFAULTS = {"predictions": 30, "suggestions": 30, "takeouts": 7, "tokens": 14, "audit": 365, "jobs": 90}
 
 
