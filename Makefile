@@ -11,7 +11,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 READY := $(VENV)/.ready-$(shell cksum pyproject.toml constraints.txt 2>/dev/null | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test check lint types layers unit format conformance faults bench wheel-check constraints clean
+.PHONY: help setup serve demo test check lint types layers unit format formats conformance faults bench wheel-check constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ demo: setup ## Show a project's whole life on real images; IMAGES=folder takes a
 	$(BIN)/python -m ownvision.demo $(if $(IMAGES),--images "$(IMAGES)")
 
 test: setup ## Run every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: lint types layers unit ## Lint, types, layers and unit tests, within a minute
 
@@ -65,6 +65,9 @@ format: setup ## Put the source into the house's form
 
 conformance: setup ## Run the official clients of every version against a service; writes docs/conformance.md
 	$(BIN)/pytest -q -m conformance tests/conformance; code=$$?; $(BIN)/python -m tests.conformance.report; exit $$code
+
+formats: setup ## Let supervision and datumaro read what a takeout holds
+	$(BIN)/pytest -q -m conformance tests/conformance/test_formats.py
 
 faults: setup ## Kill server and worker 200 times at seeded moments (about an hour)
 	OWNVISION_KILLS=200 $(BIN)/pytest -q tests/faults

@@ -8,6 +8,7 @@ NAMES = (
     "http",
     "upload",
     "travel",
+    "takeout",
     "listing",
     "versions",
     "suggestions",
@@ -16,6 +17,7 @@ NAMES = (
     "learning_digits",
     "learning_detection",
     "proposals",
+    "doctor",
 )
 
 

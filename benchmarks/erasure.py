@@ -1,11 +1,13 @@
 """Deleting a project of 100,000 images, each with a picture and its features, beside `shutil.rmtree` of the same files.
 
-A row and a file are an object each. The files are small: what is measured is what each costs whatever its size.
+The files are small: what is measured is what each costs whatever its size. `TMPDIR` says on which disk; on a busy one
+look at the ratio to the peer.
 """
 
 import os
 import secrets
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -44,6 +46,9 @@ def run() -> bool:
 
 
 def _measured(components: Components, project: Project, peer: Path) -> Iterator[Result]:
+    disk = subprocess.run(
+        ["stat", "-f", "-c", "%T", str(peer)], capture_output=True, text=True, check=True
+    ).stdout.strip()
     began = time.perf_counter()
     shutil.rmtree(peer)
     bare = time.perf_counter() - began
@@ -53,7 +58,7 @@ def _measured(components: Components, project: Project, peer: Path) -> Iterator[
     with components.database.write() as session:
         receipt = erasure.erase_project(session, Who(project.account_id, OPERATOR), project.id)
     erasure.after_commit(components, receipt)
-    yield Result(f"DeleteProject, {IMAGES:,} images: the call", time.perf_counter() - began, "s", 1.0)
+    yield Result(f"DeleteProject, {IMAGES:,} images on {disk}: the call", time.perf_counter() - began, "s", 1.0)
 
     began = time.perf_counter()
     closing.empty(components, project.id)

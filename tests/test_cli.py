@@ -13,6 +13,7 @@ from ownvision.client.local import Running, command
 from ownvision.services import accounts
 from ownvision.services.components import open_components
 from ownvision.settings import Settings
+from tests import databases
 from tests.sdk.conftest import SHAPES, scene
 
 pytestmark = pytest.mark.slow
@@ -61,7 +62,7 @@ def test_a_mistyped_folder_does_not_become_an_installation(tmp_path: Path) -> No
 def installation(tmp_path: Path) -> Path:
     """A data folder with an account, as the first start makes it."""
     components = open_components(Settings(data=tmp_path))
-    components.database.migrate()
+    databases.migrate(components.database)
     accounts.first_start(components)
     components.database.close()
     return tmp_path

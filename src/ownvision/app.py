@@ -17,9 +17,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from ownvision.api import build
+from ownvision.data_rights import recovery, rotation
 from ownvision.services import accounts
 from ownvision.services.components import open_components
 from ownvision.settings import Settings
+from ownvision.store import occupancy
 
 log = logging.getLogger("ownvision.app")
 
@@ -29,7 +31,12 @@ _RESTART_SECONDS = 1.0
 
 
 def create(settings: Settings) -> FastAPI:
-    """Open the data folder, bring its database up to date, make the first account, build the application."""
+    """Open the data folder, bring its database up to date, make the first account, build the application.
+
+    What was cut short when nobody was to be at work here comes to its end first.
+    """
+    rotation.finish(settings)
+    recovery.finish(settings)
     components = open_components(settings)
     components.database.migrate()
     accounts.first_start(components)
@@ -39,6 +46,11 @@ def create(settings: Settings) -> FastAPI:
 def serve(settings: Settings) -> None:
     """Serve until told to stop; requests under way are finished first."""
     _log_as_json()
+    with occupancy.used(settings.data):
+        _serve(settings)
+
+
+def _serve(settings: Settings) -> None:
     app = create(settings)
     config = uvicorn.Config(
         app,

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ownvision.client import ClientError
 from ownvision.client import commands as client_commands
-from ownvision.commands import account, audit, data, erase, hold, lineage, person, receipt, retention
+from ownvision.commands import account, audit, azure, backup, data, erase, hold, lineage, person, receipt, retention
 from ownvision.commands.installation import RUN, AsJson, Data, installation, settings_with
 from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
@@ -23,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(account.app, name="account", rich_help_panel=RUN)
+backup.add_to(app)
 app.add_typer(audit.app, name="audit", rich_help_panel=RUN)
 app.add_typer(person.app, name="person", rich_help_panel=RUN)
 app.add_typer(data.app, name="data", rich_help_panel=RUN)
@@ -30,6 +31,7 @@ app.add_typer(lineage.app, name="lineage", rich_help_panel=RUN)
 app.add_typer(lineage.policy, name="policy", rich_help_panel=RUN)
 app.add_typer(erase.app, name="erase", rich_help_panel=RUN)
 app.add_typer(hold.app, name="hold", rich_help_panel=RUN)
+app.add_typer(azure.app, name="import", rich_help_panel=RUN)
 app.add_typer(receipt.app, name="receipt", rich_help_panel=RUN)
 app.add_typer(retention.app, name="retention", rich_help_panel=RUN)
 client_commands.add_to(app)
@@ -48,12 +50,17 @@ def serve(
 
 
 @app.command(rich_help_panel=RUN)
-def doctor(data: Data = None, as_json: AsJson = False) -> None:
+def doctor(
+    erased: Annotated[bool, typer.Option("--erased", help="Look for what erasures may have left instead")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
     """Check every row against every file and every byte against its seal; exit code 1 when something is wrong."""
-    from ownvision.data_rights.doctor import doctor as examine
+    from ownvision.data_rights.doctor import doctor as compare
+    from ownvision.data_rights.remains import remains
 
     with installation(data) as components:
-        findings = list(examine(components))
+        findings = list((remains if erased else compare)(components))
     if as_json:
         rows = [{"kind": found.kind, "where": found.where, "message": found.message} for found in findings]
         typer.echo(json.dumps(rows, indent=2))
@@ -61,7 +68,7 @@ def doctor(data: Data = None, as_json: AsJson = False) -> None:
         for found in findings:
             typer.echo(f"{found.kind}: {found.where}: {found.message}")
     else:
-        typer.echo("Nothing is wrong.")
+        typer.echo("Nothing is left of what was erased." if erased else "Nothing is wrong.")
     if findings:
         raise typer.Exit(1)
 

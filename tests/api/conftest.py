@@ -18,6 +18,7 @@ from ownvision import app as service
 from ownvision.services import accounts
 from ownvision.services.components import Components
 from ownvision.settings import Settings
+from tests import databases
 
 TRAINING = "/customvision/v3.4-preview/training"
 PREDICTION = "/customvision/v3.1/prediction"
@@ -48,6 +49,7 @@ class Service:
 def running(folder: Path, **options: Any) -> Iterator[Service]:
     """A service on a free port, over a data folder."""
     settings = Settings(**{"data": folder, "worker": False, "min_free_bytes": 0, **options})
+    databases.prepare(settings)
     app = service.create(settings)
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, lifespan="off", log_config=None, loop="uvloop", http="httptools", ws="none")

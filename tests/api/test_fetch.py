@@ -15,6 +15,8 @@ from ownvision.limits import Limits
 from ownvision.services import outbound
 from tests.api.conftest import Service, jpeg, running, upload
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("address", "expected"),

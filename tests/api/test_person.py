@@ -13,6 +13,8 @@ from ownvision.data_rights import takeouts
 from ownvision.jobs import rows, runner
 from tests.api.conftest import Service, jpeg, upload
 
+pytestmark = pytest.mark.slow
+
 PATH = "/api/account/person"
 SEED = 77_000
 

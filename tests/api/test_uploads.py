@@ -15,6 +15,8 @@ import pytest
 
 from tests.api.conftest import Service, jpeg, new_tag, running
 
+pytestmark = pytest.mark.slow
+
 MULTIPART = "multipart/form-data; boundary=xyz"
 
 

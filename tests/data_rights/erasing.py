@@ -8,6 +8,8 @@ from ownvision.data_rights import erasure, policies
 from ownvision.data_rights.who import OPERATOR, Who
 from ownvision.services import projects
 from ownvision.services.components import Components
+from ownvision.services.fitting import MODEL
+from ownvision.store import ledger
 from ownvision.store.tables import Iteration, Job, Project, Receipt
 from tests.services import trained as t
 
@@ -27,6 +29,17 @@ def completed(house: Components, project: Project, **wishes: object) -> Iteratio
     with house.database.write() as session:
         session.execute(update(Job).where(Job.subject == iteration.id).values(state="done"))
         session.get_one(Iteration, iteration.id).status = "Completed"
+    return iteration
+
+
+def pretended(house: Components, project: Project) -> Iteration:
+    """An iteration that counts as trained, with a file in the place of its model."""
+    iteration = completed(house, project)
+    prefix = ledger.iteration_prefix(project.id, iteration.model_id)
+    ledger.reserve(house.database, [(prefix, "iteration", project.account_id, project.id)])
+    house.blobs.put_new(prefix + MODEL, b"an old model")
+    with house.database.write() as session:
+        ledger.make_live(session, [prefix])
     return iteration
 
 

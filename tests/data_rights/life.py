@@ -22,8 +22,8 @@ _COMPACT = "0732100f-1a38-4e49-a514-c9b44c697ab5"
 _SECONDS = 200.0  # the machine may be busy
 
 
-def live(service: Running, look: Callable[[], None]) -> str:
-    """Make two projects, use all that can be used in one, delete the other; returns the first one's id.
+def live(service: Running, look: Callable[[], None]) -> bytes:
+    """Make two projects, use all that can be used in one, delete the other; returns a takeout of the first.
 
     Args:
         service: Which.
@@ -40,6 +40,7 @@ def live(service: Running, look: Callable[[], None]) -> str:
         life.fill(project)
         iteration = life.train(project)
         life.use(project, iteration, service.resource_id)
+        archive = life.take_out()
         look()
         life.grow_old(project, service.data)
         # Rows that only an erasure makes: lineage, an entry of the journal, a key destroyed.
@@ -48,7 +49,7 @@ def live(service: Running, look: Callable[[], None]) -> str:
         life.delete(second)
         for name in ("keys/erased.journal", "scrubbed", "keys/receipts.key"):
             _until((service.data / name).exists)
-    return project
+    return archive
 
 
 class _Life:
@@ -97,6 +98,11 @@ class _Life:
             "POST", f"{project}/tagsandregions/suggestions", params={"iterationId": iteration, "imageIds": ids[0]}
         )
         self.call("GET", f"{project}/export")
+
+    def take_out(self) -> bytes:
+        path = f"/api/account/takeouts/{self.call('POST', '/api/account/takeouts')['id']}"
+        _until(lambda: self.call("GET", path)["status"] != "Exporting")
+        return self.http.get(self.call("GET", path)["downloadUri"]).raise_for_status().content
 
     def grow_old(self, project: str, data: Path) -> None:
         """Stored predictions are kept for a day, but for as long as a hold is there; they are two days old."""

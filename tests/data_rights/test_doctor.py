@@ -15,6 +15,7 @@ from ownvision.settings import Settings
 from ownvision.store import ledger
 from ownvision.store.tables import Blob, Image, Iteration, Job, Project, Tag
 from ownvision.store.tables.base import now
+from tests import databases
 from tests.services import trained as t
 from tests.services.conftest import png
 
@@ -24,7 +25,7 @@ House = tuple[Components, Project, str]
 @pytest.fixture
 def installation(tmp_path: Path) -> House:
     house = open_components(Settings(data=tmp_path / "data"))
-    house.database.migrate()
+    databases.migrate(house.database)
     account = accounts.first_start(house)
     with house.database.write() as session:
         project = projects.create(

@@ -18,6 +18,8 @@ from ownvision.store.tables import Base, LegalHold, Project
 from ownvision.store.tables.base import new_id
 from tests.services import trained as t
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -64,6 +66,7 @@ ERASURES: dict[str, Erase] = {
     "tag": lambda session, who, id: erasure.erase_tag(session, who, id, new_id()),
     "iteration": lambda session, who, id: erasure.erase_iteration(session, who, id, new_id()),
     "export": lambda session, who, id: erasure.erase_export(session, who, id, new_id(), new_id()),
+    "selection": lambda session, who, id: erasure.erase_selection(session, who, {id: [new_id()]}, {}),
     "predictions": lambda session, who, id: erasure.erase_predictions(session, who, id, [new_id()]),
     "project": lambda session, who, id: erasure.erase_project(session, who, id),
     "account": lambda session, who, id: erasure.erase_account(session, who),

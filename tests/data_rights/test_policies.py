@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -179,11 +179,11 @@ def test_a_refitted_model_is_the_one_that_never_saw_the_image(house: Components)
     with house.database.read() as session:
         assert _figures(session, home.project, after) == _figures(session, home.project, fresh)
         entries = lineage.image_set(session, after)
-        (audited,) = session.scalars(select(AuditEvent).where(AuditEvent.operation == "RefitIteration"))
+        (audited,) = session.scalars(select(AuditEvent).where(AuditEvent.operation == "RefitJob"))
     assert gone not in entries.images
     assert [(entry.image_id, entry.receipt) for entry in entries.erased] == [(gone, receipt.id)]
     assert entries.erased[0].unlearned is not None
-    assert (audited.target, audited.count) == (after.id, 1)
+    assert (audited.target, audited.action) == (after.id, "change")
     assert [one["outcome"] for one in home.receipt(receipt).learned] == ["refitted"]
 
     (export,) = _exports(house)
@@ -258,7 +258,7 @@ def test_no_receipt_waits_for_what_will_not_come(house: Components, end: str) ->
 
 
 def test_a_legal_hold_keeps_the_old_model_but_nobody_is_answered_by_it(house: Components) -> None:
-    home = home_with(house, "retrain", t.train)
+    home = home_with(house, "retrain", e.pretended)
     home.erase(home.images["red"][0])
     with house.database.write() as session:
         session.add(LegalHold(account_id=home.project.account_id, project_id=home.project.id, reason="A lawsuit."))
@@ -269,7 +269,7 @@ def test_a_legal_hold_keeps_the_old_model_but_nobody_is_answered_by_it(house: Co
 
 
 def test_where_too_few_images_are_left_it_is_unpublished(house: Components) -> None:
-    home = home_with(house, "retrain", t.train, red=6)
+    home = home_with(house, "retrain", e.pretended, red=6)
     model = home.model()
     receipt = home.erase(*home.images["red"][:2])  # four are left, each tag needs five
     assert home.now.unlearning == "pending"
@@ -302,16 +302,16 @@ class _Interfering:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._blobs, name)
 
-    def put_new(self, key: str, data: bytes, *, durable: bool = True) -> None:
+    def put_parts(self, key: str, parts: Iterable[bytes]) -> None:
         if key.endswith(MODEL) and self._happens is not None:
             happens, self._happens = self._happens, None
             happens()
-        self._blobs.put_new(key, data, durable=durable)
+        self._blobs.put_parts(key, parts)
 
 
 @pytest.mark.parametrize("what", ["erased", "restricted"])
 def test_an_image_that_goes_while_a_model_is_refitted_is_not_in_it_either(house: Components, what: str) -> None:
-    home = home_with(house, "retrain", t.train)
+    home = home_with(house, "retrain", e.pretended)
     second = home.images["red"][1]
 
     def go() -> None:
@@ -341,7 +341,7 @@ def killed_while_writing(home: Home) -> None:
 
 
 def test_a_refit_that_was_killed_is_taken_up_and_leaves_nothing_behind(house: Components) -> None:
-    home = home_with(house, "retrain", t.train)
+    home = home_with(house, "retrain", e.pretended)
     home.erase(home.images["red"][0])
     old = home.model()
     killed_while_writing(home)
@@ -352,7 +352,7 @@ def test_a_refit_that_was_killed_is_taken_up_and_leaves_nothing_behind(house: Co
 
 
 def test_a_refit_that_is_given_up_keeps_only_the_old_model_and_unpublishes_it(house: Components) -> None:
-    home = home_with(house, "retrain", t.train)
+    home = home_with(house, "retrain", e.pretended)
     home.erase(home.images["red"][0])
     old = home.model()
     for _ in range(rows.MAX_ATTEMPTS):
@@ -363,7 +363,7 @@ def test_a_refit_that_is_given_up_keeps_only_the_old_model_and_unpublishes_it(ho
 
 
 def test_an_iteration_deleted_while_it_is_refitted_leaves_nothing(house: Components) -> None:
-    home = home_with(house, "retrain", t.train)
+    home = home_with(house, "retrain", e.pretended)
     home.erase(home.images["red"][0])
 
     def go() -> None:
@@ -378,7 +378,7 @@ def test_an_iteration_deleted_while_it_is_refitted_leaves_nothing(house: Compone
 
 
 def test_one_model_can_be_refitted_by_hand(house: Components) -> None:
-    home = home_with(house, "keep", t.train)
+    home = home_with(house, "keep", e.pretended)
 
     def refit() -> Job:
         with house.database.write() as session:
@@ -407,3 +407,37 @@ def test_an_archive_that_can_not_be_made_anew_goes_all_the_same(house: Component
     (export,) = _exports(house)
     assert export.status == "Failed"
     assert not [key for key in t.files(house) if key.endswith(exports.ARCHIVE)]
+
+
+def test_the_journal_tells_a_model_that_was_replaced_from_an_iteration_that_went(house: Components) -> None:
+    home = home_with(house, "retrain", e.pretended)
+
+    def journaled() -> list[tuple[str, str]]:
+        """What the journal holds of iterations and models, once the sweeper told it."""
+        while ledger.sweep(house.database, house.blobs, erased=house.keys.journal):
+            pass
+        return [
+            (kind, name.rstrip("/").rpartition("/")[2])
+            for kind, name in house.keys.erased()
+            if kind in ("iteration", "model")
+        ]
+
+    home.erase(home.images["red"][0])
+    t.work(house)
+    refitted = home.now.model_id
+    assert journaled() == [("model", home.iteration.id)]  # the iteration is not erased
+    with house.database.write() as session:
+        locked = projects.get(session, home.project.account_id, home.project.id, lock=True)
+        iterations.unpublish(session, locked, home.iteration.id)
+        iterations.delete(session, locked, home.iteration.id)
+    assert set(journaled()[1:]) == {("iteration", home.iteration.id), ("iteration", refitted)}
+
+
+def test_a_model_that_a_restored_backup_brought_back_is_replaced_again(house: Components) -> None:
+    home = home_with(house, "keep", e.pretended)
+    home.erase(home.images["red"][0])
+    with house.database.write() as session:
+        assert policies.unlearn(session, ["another", home.now.model_id]) == 1
+    assert home.now.unlearning == "pending"
+    t.work(house)
+    assert (home.now.unlearning, home.now.publish_name) == ("refitted", "colours")

@@ -10,7 +10,7 @@ import pytest
 
 from ownvision.data_rights import receipts, scrubbing, signing
 from ownvision.services.components import Components
-from ownvision.store import ledger
+from ownvision.store import ledger, tally
 from ownvision.store.keys import KeyStore
 from ownvision.store.tables import Backup, Receipt
 from ownvision.store.tables.base import now
@@ -186,3 +186,16 @@ def test_the_signing_key_is_made_once_and_kept(tmp_path: Path) -> None:
     first = signing.public_key(keys)
     assert signing.public_key(KeyStore(tmp_path)) == first
     assert keys.strangers() == []
+
+
+def test_the_receipt_in_the_documentation_is_in_order() -> None:
+    page = (Path(__file__).parents[2] / "docs/erasure.md").read_text()
+    example = json.loads(page.partition("```json\n")[2].partition("```")[0])
+    (verdict,) = signing.verify([example])
+    assert verdict.wrong is None
+    assert f"/receipts/{verdict.id}" in page
+
+
+@pytest.mark.parametrize("kind", tally.KINDS)
+def test_every_kind_that_is_counted_stands_in_the_documentation(kind: str) -> None:
+    assert f"| `{kind}` | {tally.KINDS[kind]} |" in (Path(__file__).parents[2] / "docs/erasure.md").read_text()

@@ -75,6 +75,7 @@ def test_the_database_is_rewritten_once_for_many_erasures(
         assert not scrubbing.scrub_due(house.database, data)
 
 
+@pytest.mark.slow
 def test_after_a_scrub_no_file_holds_a_word_of_what_was_erased(house: Components) -> None:
     words = [f"Herbarium of Ada number {number}" for number in range(200)]
     made = [t.make_project(house, word) for word in words]

@@ -53,6 +53,23 @@ def path(house: Components, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def there(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Components]:
+    """Another installation, in which the takeout was restored."""
+    components = t.open_house(tmp_path_factory.mktemp("there") / "data")
+    assert [row.status for row in rich.restored(components, path)] == ["Succeeded"] * 2
+    yield components
+    components.database.close()
+
+
+@pytest.fixture(scope="module")
+def again(there: Components, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A takeout of that one."""
+    path = tmp_path_factory.mktemp("again") / "again.zip"
+    rich.written(there, path)
+    return path
+
+
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Components]:
     components = t.open_house(tmp_path / "elsewhere")
@@ -79,6 +96,7 @@ def test_every_file_is_listed_with_its_hash_and_everything_is_in_it(house: Compo
     manifest = json.loads(found["manifest.json"])
     assert manifest["files_sha256"] == hashlib.sha256(found["files.jsonl"]).hexdigest()
     assert manifest["counts"] == {
+        "audit events": len(lines(found["audit.jsonl"])),
         "exports": 1,
         "images": 33,
         "iterations": 2,
@@ -137,20 +155,19 @@ def test_a_hostile_name_becomes_one_that_every_system_takes(wished: str, safe: s
     assert writer.Names().free(wished, "id", "png") == safe
 
 
-def test_what_is_restored_is_what_was_taken_out(
-    house: Components, path: Path, elsewhere: Components, tmp_path: Path
-) -> None:
-    there = {row.id for row in rich.restored(elsewhere, path)}
-    rich.written(elsewhere, tmp_path / "again.zip")
-    before, after = contents(path), contents(tmp_path / "again.zip")
+def test_what_is_restored_is_what_was_taken_out(house: Components, path: Path, there: Components, again: Path) -> None:
+    before, after = contents(path), contents(again)
     assert list(before) == list(after)
     for name in set(before) - DIFFERS:
         if any(part in name for part in NUMBERED):
             continue
         assert without_owner(before[name]) == without_owner(after[name]), name
-    with house.database.read() as session:
-        assert there == {row.id for row in projects.all(session, rich.account_of(house))}
-    assert list(doctor(elsewhere)) == []
+    ids = []
+    for one in (house, there):
+        with one.database.read() as session:
+            ids.append({row.id for row in projects.all(session, rich.account_of(one))})
+    assert ids[0] == ids[1]
+    assert list(doctor(there)) == []
 
 
 def without_owner(data: bytes) -> bytes:
@@ -159,12 +176,8 @@ def without_owner(data: bytes) -> bytes:
     return head if not mark else head + rest[36:]
 
 
-def test_the_numbered_members_say_the_same_but_for_their_numbers(
-    path: Path, elsewhere: Components, tmp_path: Path
-) -> None:
-    rich.restored(elsewhere, path)
-    rich.written(elsewhere, tmp_path / "again.zip")
-    before, after = contents(path), contents(tmp_path / "again.zip")
+def test_the_numbered_members_say_the_same_but_for_their_numbers(path: Path, again: Path) -> None:
+    before, after = contents(path), contents(again)
     compared = 0
     for name in before:
         if "restore/images/" in name:
@@ -181,12 +194,9 @@ def test_the_numbered_members_say_the_same_but_for_their_numbers(
     assert compared >= 5
 
 
-def test_a_restored_iteration_answers_the_same_to_the_last_bit(
-    house: Components, path: Path, elsewhere: Components
-) -> None:
-    rich.restored(elsewhere, path)
+def test_a_restored_iteration_answers_the_same_to_the_last_bit(house: Components, there: Components) -> None:
     answers = []
-    for one in (house, elsewhere):
+    for one in (house, there):
         with one.database.read() as session:
             iteration = session.scalars(select(Iteration).where(Iteration.publish_name == "alt")).one()
             default = session.scalars(select(Iteration).where(Iteration.is_default)).one()
@@ -230,23 +240,24 @@ def test_an_image_erased_while_it_is_taken_out_is_left_out_and_counted(
     tmp_path: Path, elsewhere: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "_AHEAD", 2)
+    monkeypatch.setattr(writer, "_CHUNK", 1)
     project = t.make_project(elsewhere, "Boxes", domain_id=t.DETECTION)
     made = t.upload(elsewhere, project, [t.coloured(0, seed) for seed in range(30)], [])
     told = writer.Told()
     source = rich.Own(elsewhere, project.account_id, None, rich.now())
     stream = writer.stream(source, tmp_path, told)
     parts = []
-    while told.done < 3:
+    while told.counts.get("images", 0) < 3:
         parts.append(next(stream))
     rich.change(elsewhere, project, lambda s, p: images.delete_images(s, p, [made[5], made[20]], all_iterations=True))
     t.files(elsewhere)
     (tmp_path / "a.zip").write_bytes(b"".join([*parts, *stream]))
     assert (told.counts["images"], told.counts["missing"]) == (28, 2)
-    there = t.open_house(tmp_path / "there")
-    (copy,) = rich.restored(there, tmp_path / "a.zip")
+    other = t.open_house(tmp_path / "other")
+    (copy,) = rich.restored(other, tmp_path / "a.zip")
     assert (copy.status, copy.image_count) == ("Succeeded", 28)
-    assert list(doctor(there)) == []
-    there.database.close()
+    assert list(doctor(other)) == []
+    other.database.close()
 
 
 # Hostile archives.
@@ -537,9 +548,9 @@ def test_a_takeout_is_made_sealed_and_goes_with_what_it_holds(elsewhere: Compone
     project = t.make_project(elsewhere, "Boxes", domain_id=t.DETECTION)
     t.upload(elsewhere, project, [t.coloured(0, seed) for seed in range(3)], [])
     with elsewhere.database.write() as session:
-        whole = takeouts.start(session, project.account_id, None, elsewhere.settings)
-        again = takeouts.start(session, project.account_id, None, elsewhere.settings)
-        one = takeouts.start(session, project.account_id, project.id, elsewhere.settings)
+        whole = takeouts.start(session, project.account_id, None)
+        again = takeouts.start(session, project.account_id, None)
+        one = takeouts.start(session, project.account_id, project.id)
     assert (whole.id == again.id, whole.id == one.id) == (True, False)
     t.work(elsewhere)
     with elsewhere.database.read() as session:
@@ -562,7 +573,7 @@ def test_a_takeout_under_way_begins_anew_when_something_is_erased(elsewhere: Com
     project = t.make_project(elsewhere, "Boxes", domain_id=t.DETECTION)
     t.upload(elsewhere, project, [t.coloured(0, seed) for seed in range(3)], [])
     with elsewhere.database.write() as session:
-        row = takeouts.start(session, project.account_id, None, elsewhere.settings)
+        row = takeouts.start(session, project.account_id, None)
     stale = t.claim(elsewhere, "quick")
     while stale.kind != "takeout":
         stale = t.claim(elsewhere, "quick")
@@ -579,9 +590,7 @@ def test_a_selection_holds_nothing_else(elsewhere: Components) -> None:
     project = t.make_project(elsewhere, "Boxes", domain_id=t.DETECTION)
     made = t.upload(elsewhere, project, [t.coloured(0, seed) for seed in range(3)], [])
     with elsewhere.database.write() as session:
-        row = takeouts.start(
-            session, project.account_id, None, elsewhere.settings, {"images": [made[1]], "predictions": []}
-        )
+        row = takeouts.start(session, project.account_id, None, {"images": [made[1]], "predictions": []})
     t.work(elsewhere)
     data = elsewhere.blobs.read(takeouts.prefix_of(row) + takeouts.ARCHIVE)
     archive = zipfile.ZipFile(io.BytesIO(data))

@@ -66,3 +66,15 @@ def test_a_failure_is_not_kept() -> None:
     with pytest.raises(RuntimeError):
         cache.get("one", _fail)
     assert np.array_equal(cache.get("one", lambda: MODEL).tag_ids, ["r", "g", "b"])
+
+
+def test_a_model_that_was_replaced_is_read_anew_and_the_old_one_let_go() -> None:
+    cache, reads = ModelCache(2, threads=1), []
+
+    def get(key: str, version: str) -> None:
+        cache.get(key, lambda: reads.append((key, version)) or MODEL, version)  # type: ignore[func-returns-value]
+
+    for key, version in (("a", "1"), ("b", "1"), ("a", "2"), ("a", "2"), ("b", "1")):
+        get(key, version)
+    assert reads == [("a", "1"), ("b", "1"), ("a", "2")]
+    assert cache.loaded() == {"a": "2", "b": "1"}

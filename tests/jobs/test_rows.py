@@ -12,6 +12,7 @@ from ownvision.jobs import rows
 from ownvision.store.database import Database
 from ownvision.store.tables import Account, Job, Project
 from ownvision.store.tables.base import now
+from tests import databases
 
 LEASE = 20.0
 
@@ -19,7 +20,7 @@ LEASE = 20.0
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(f"sqlite:///{tmp_path / 'test.db'}")
-    database.migrate()
+    databases.migrate(database)
     with database.write() as session:
         for name in ("a", "b"):
             session.add(Account(id=name, user_name=name, email="", tier="Unlimited", prediction_resource_id=""))

@@ -13,6 +13,7 @@ from ownvision.services.components import Components, open_components
 from ownvision.services.intake import Picture
 from ownvision.settings import Settings
 from ownvision.store.tables import Account, Project
+from tests import databases
 
 CLASSIFICATION = "ee85a74c-405e-4adc-bb47-ffa8ca0c9f31"
 DETECTION = "da2e3a8a-40a5-4171-82f4-58522f70fbc1"
@@ -35,7 +36,7 @@ def picture(seed: int, **fields: object) -> Picture:
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Components]:
     components = open_components(Settings(data=tmp_path / "data"))
-    components.database.migrate()
+    databases.migrate(components.database)
     yield components
     components.database.close()
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from ownvision.data_rights import retention
 from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
 from ownvision.learning.evaluate import Detections
@@ -65,7 +66,7 @@ def home(trained: Home) -> Iterator[Home]:
     """The same, without stored predictions."""
     yield trained
     with trained.house.database.write() as session:
-        predictions.expire(session, now() + timedelta(days=1_000))
+        predictions.remove(session, trained.project.id, list(session.scalars(select(Prediction.id))))
 
 
 def test_every_tag_is_answered_most_probable_first(home: Home) -> None:
@@ -115,7 +116,6 @@ def test_a_model_that_is_gone_is_said_to_be(home: Home) -> None:
 
 def test_a_stored_prediction_keeps_image_and_numbers_but_no_names(home: Home) -> None:
     row = home.store(0, 61, "kiosk")
-    assert row.expires - row.created == timedelta(days=home.house.settings.prediction_days)
     assert (row.application, row.width, row.height, row.format) == ("kiosk", 48, 48, "PNG")
     assert [set(one) for one in row.predictions] == [{"probability", "tagId"}] * 2
     key = ledger.prediction_prefix(home.project.id, row.id) + "original"
@@ -213,12 +213,11 @@ def test_deleting_removes_rows_and_files_of_this_project_only(home: Home) -> Non
     assert refusal.value.code == "BadRequestPredictionIdsMissing"
 
 
-def test_predictions_expire_with_their_images(home: Home) -> None:
+def test_predictions_whose_time_is_over_go_with_their_images(home: Home) -> None:
     first, second = home.store(0, 65), home.store(0, 66)
     with home.house.database.write() as session:
-        session.execute(update(Prediction).where(Prediction.id == second.id).values(expires=now() + timedelta(days=99)))
-        assert predictions.expire(session, now()) == 0
-        assert predictions.expire(session, first.expires) == 1
+        session.execute(update(Prediction).where(Prediction.id == first.id).values(created=now() - timedelta(days=31)))
+    assert sum(retention.enforce(home.house.database, home.house.settings)) == 1
     assert [row.id for row in home.query()[1]] == [second.id]
     assert not [key for key in t.files(home.house) if first.id in key]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select, update
 
+from ownvision.data_rights import retention
 from ownvision.errors import OwnVisionError
 from ownvision.inference import Classification, load
 from ownvision.services import images, iterations, projects, suggestions
@@ -75,16 +76,14 @@ def test_a_classifier_suggests_what_its_model_predicts(home: Home) -> None:
         assert np.abs([ours[tag] for tag in model.tag_ids] - answer.probabilities).max() < 5e-3
 
 
-def test_what_was_suggested_is_given_again_until_it_expires(home: Home) -> None:
+def test_what_was_suggested_is_given_again_until_its_time_is_over(home: Home) -> None:
     first = home.suggest(home.reds)[0].row
     assert home.suggest(home.reds)[0].row.created == first.created
     with home.house.database.write() as session:
-        session.execute(update(Suggestion).values(expires=now() - timedelta(seconds=1)))
-    assert home.query()[1] == []
-    assert home.suggest(home.reds)[0].row.created > first.created
-    with home.house.database.write() as session:
-        assert suggestions.expire(session, now() + timedelta(days=31)) == len(home.reds)
+        session.execute(update(Suggestion).values(created=now() - timedelta(days=31)))
+    assert sum(retention.enforce(home.house.database, home.house.settings)) == len(home.reds)
     assert home.rows() == 0
+    assert home.suggest(home.reds)[0].row.created > first.created
 
 
 def test_a_query_pages_by_uncertainty_while_suggestions_arrive(home: Home) -> None:

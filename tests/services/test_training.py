@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -260,11 +260,11 @@ class _Interfering:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._blobs, name)
 
-    def put_new(self, key: str, data: bytes, *, durable: bool = True) -> None:
+    def put_parts(self, key: str, parts: Iterable[bytes]) -> None:
         if key.endswith(fitting.MODEL) and self._happens is not None:
             happens, self._happens = self._happens, None
             happens()
-        self._blobs.put_new(key, data, durable=durable)
+        self._blobs.put_parts(key, parts)
 
 
 def test_images_erased_while_training_are_not_in_the_model(home: Components, project: Project) -> None:

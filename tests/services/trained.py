@@ -20,6 +20,7 @@ from ownvision.services.regions import Box
 from ownvision.settings import Settings
 from ownvision.store import ledger
 from ownvision.store.tables import Iteration, Project, Receipt
+from tests import databases
 
 COMPACT = "0732100f-1a38-4e49-a514-c9b44c697ab5"
 GENERAL = "ee85a74c-405e-4adc-bb47-ffa8ca0c9f31"
@@ -39,7 +40,7 @@ def coloured(colour: int, seed: int) -> bytes:
 def open_house(folder: Path, **settings: Any) -> Components:
     """An installation with its first account."""
     house = open_components(Settings(data=folder, **settings))
-    house.database.migrate()
+    databases.migrate(house.database)
     accounts.first_start(house)
     return house
 

@@ -10,6 +10,7 @@ from ownvision.store.blobs.local import LocalBlobs
 from ownvision.store.blobs.sealed import SealedBlobs
 from ownvision.store.database import Database
 from ownvision.store.keys import KeyStore
+from tests import databases
 
 ACCOUNT = "a0000000-0000-4000-8000-000000000000"
 PROJECT = "b0000000-0000-4000-8000-000000000000"
@@ -33,6 +34,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
     keys.create_project(ACCOUNT, PROJECT)
     local = LocalBlobs(tmp_path / "objects")
     database = Database(f"sqlite:///{tmp_path / 'ownvision.db'}")
-    database.migrate()
+    databases.migrate(database)
     yield Store(tmp_path, database, keys, local, SealedBlobs(local, keys))
     database.close()

@@ -179,7 +179,6 @@ def _status(resource: Resource) -> Select[str]:
         return select(Takeout.status).where(
             Takeout.id == resource.object_id,
             func.coalesce(Takeout.project_id, Takeout.account_id) == resource.project_id,
-            Takeout.expires > now(),
         )
     return (
         select(Export.status)

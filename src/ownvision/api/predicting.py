@@ -81,7 +81,7 @@ def _by_id(call: Call, project_id: str, iteration_id: str | None) -> tuple[Proje
         if iteration_id is None:
             iteration = iterations.default(session, project)
         else:
-            iteration = iterations.trained(session, project, iteration_id)
+            iteration = iterations.with_model(session, project, iteration_id)
         return project, iteration, _tags(session, iteration)
 
 
@@ -95,12 +95,16 @@ def quick_test(call: Call, project_id: str, iteration_id: str | None, data: byte
     with call.database.read() as session:
         project = projects.get(session, call.account_id, project_id)
         if iteration_id is None:
-            trained = [row for row in iterations.all(session, project) if row.status == iterations.COMPLETED]
+            trained = [
+                row
+                for row in iterations.all(session, project)
+                if row.status == iterations.COMPLETED and row.origin is None
+            ]
             iteration = min(trained, key=lambda row: not row.is_default, default=None)
             if iteration is None:
                 raise OwnVisionError("NotFoundProjectDefaultIteration", "The project has no trained iteration yet.")
         else:
-            iteration = iterations.trained(session, project, iteration_id)
+            iteration = iterations.with_model(session, project, iteration_id)
         tags = _tags(session, iteration)
     return _predict(call, project, iteration, tags, data, store=store, application=None)
 

@@ -36,22 +36,25 @@ def settings_with(**given: Any) -> Settings:
 def installation(data: Path | None) -> Iterator["Components"]:
     """The parts of an installation that exists; a mistyped folder must not become a new one."""
     # Here and below the service is imported by the command that needs it: `--help` answers at once.
-    from ownvision.data_rights import audit
+    from ownvision.data_rights import audit, recovery
     from ownvision.services.components import open_components
+    from ownvision.store import occupancy
     from ownvision.store.audit import acting
 
     settings = settings_with(data=data)
     if not (settings.data / "keys").is_dir():
         start = f"`ownvision serve --data {settings.data}`"
         raise ClientError(f"There is no installation in {settings.data}; the first {start} makes one.")
-    components = open_components(settings)
-    act = audit.of_command(_command())
-    try:
-        with acting(act):
-            yield components
-        audit.keep(components.database, act)
-    finally:
-        components.database.close()
+    with occupancy.used(settings.data):
+        recovery.check_finished(settings.data)
+        components = open_components(settings)
+        act = audit.of_command(_command())
+        try:
+            with acting(act):
+                yield components
+            audit.keep(components.database, act)
+        finally:
+            components.database.close()
 
 
 def _command() -> str:

@@ -39,18 +39,20 @@ def restore(components: "Components", account_id: str, path: Path, *, with_keys:
     from ownvision.data_rights.takeout import restoring
 
     logging.getLogger("ownvision").addHandler(logging.NullHandler())  # what fails is told in one sentence, below
+    # Closed before the work begins, which opens it anew: the list of what it holds is large.
     with ExitStack() as stack:
         archive = restoring.opened(path, stack)
         keys = restoring.keys_for(components, account_id, archive) if with_keys else None
         coming = restoring.start(components, account_id, path, archive)
-        try:
-            _followed(components, coming)
-            failed = [job.error or job.state for job in _jobs(components, coming) if job.state != "done"]
-            if keys is not None and not failed:
-                restoring.take_keys(components, account_id, keys)
-        except BaseException:
-            _remove(components, account_id, coming)
-            raise
+        del archive
+    try:
+        _followed(components, coming)
+        failed = [job.error or job.state for job in _jobs(components, coming) if job.state != "done"]
+        if keys is not None and not failed:
+            restoring.take_keys(components, account_id, keys)
+    except BaseException:
+        _remove(components, account_id, coming)
+        raise
     if failed:
         _remove(components, account_id, coming)
         raise ClientError(failed[0])

@@ -142,8 +142,8 @@ def _held(kind: Kind, counted: Counts, sizes: Sizes, kept: Kept | None) -> Held:
 def _rows(session: Session, scope: _Scope) -> Counts:
     """One query a table."""
     wanted: dict[str, set[str]] = defaultdict(set)
-    for place in (place for kind in KINDS for place in kind.places if isinstance(place, Rows) and place.counted):
-        wanted[place.table].add(place.counted)
+    for of, counted in _rows_wanted():
+        wanted[of].add(counted)
     counts: Counts = {}
     for name, columns in wanted.items():
         table = Base.metadata.tables[name]
@@ -153,6 +153,12 @@ def _rows(session: Session, scope: _Scope) -> Counts:
             for number, column in enumerate(sorted(columns)):
                 counts[name, column] = (answer[2 * number], answer[2 * number + 1])
     return counts
+
+
+def _rows_wanted() -> set[tuple[str, str]]:
+    """(table, counted column)."""
+    places = (place for kind in KINDS for place in kind.places if isinstance(place, Rows))
+    return {(place.table, place.counted) for place in places if place.counted}
 
 
 def _aggregates(table: Table, columns: Iterable[str]) -> Iterator[ColumnElement[Any]]:
@@ -219,7 +225,10 @@ def _found(components: Components, scope: _Scope) -> Iterator[tuple[str, int, in
             (None, None),
         )
         if place is None or kind is None:
-            yield UNNAMED, len(keys), sum(_sizes(store, keys))
+            # What is not yet whole has a name that is no key.
+            folders = {f"{key.rpartition('/')[0]}/" for key in keys}
+            unnamed = [size for folder in folders for key, size in store.list(folder) if key in set(keys)]
+            yield UNNAMED, len(unnamed), sum(unnamed)
         elif place.alike:
             yield kind.name, len(keys), len(keys) * next(_sizes(store, keys), 0)
         elif not place.sized:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from ownvision.data_rights.azure_import import work
 from ownvision.services.components import Components
 from ownvision.store import ledger
 from ownvision.store.blobs import BlobDamaged, BlobMissing
@@ -27,7 +28,7 @@ from ownvision.store.tables import (
 from ownvision.store.tables.base import now
 
 # What must lie under a live prefix of each kind.
-_FILES = {
+FILES = {
     "image": "original",
     "prediction": "original",
     "iteration": "model.onnx",
@@ -65,8 +66,9 @@ def _examined(components: Components) -> Iterator[Finding]:
     with components.database.read() as session:
         yield from _leases(session)
         yield from _counts(session)
-        yield from _owners(session)
+        yield from owners(session)
     yield from _files(components)
+    yield from _imports(components)
 
 
 def _closed(session: Session) -> set[str]:
@@ -149,7 +151,7 @@ def _counts(session: Session) -> Iterator[Finding]:
             yield Finding("wrong count", tag_id, f"The tag's image count is kept as {kept}; it is on {counted} images.")
 
 
-def _owners(session: Session) -> Iterator[Finding]:
+def owners(session: Session) -> Iterator[Finding]:
     """Rows that promise bytes, without a live row of the ledger."""
     live = set(session.scalars(select(Blob.prefix).where(Blob.state == ledger.LIVE)))
     promised = [
@@ -161,7 +163,9 @@ def _owners(session: Session) -> Iterator[Finding]:
         *(
             ledger.iteration_prefix(row.project_id, row.model_id)
             for row in session.execute(
-                select(Iteration.model_id, Iteration.project_id).where(Iteration.status == "Completed")
+                select(Iteration.model_id, Iteration.project_id).where(
+                    Iteration.status == "Completed", Iteration.origin.is_(None)
+                )
             )
         ),
         *(
@@ -201,9 +205,21 @@ def _files(components: Components) -> Iterator[Finding]:
     with components.database.read() as session:
         live = session.execute(select(Blob.prefix, Blob.kind).where(Blob.state == ledger.LIVE)).all()
     for prefix, kind in sorted((row.prefix, row.kind) for row in live):
-        key = prefix + _FILES[kind]
+        key = prefix + FILES[kind]
         if not components.blobs.exists(key) and _ledger(components, prefix, "")[0] == ledger.LIVE:
             yield Finding("row without file", key, "The ledger knows this file as live; it is gone.")
+
+
+def _imports(components: Components) -> Iterator[Finding]:
+    data = components.settings.data
+    for folder in work.abandoned(data):
+        where = str(folder.relative_to(data))
+        yield Finding(
+            "unfinished import",
+            where,
+            "A copy was broken off, and what it had fetched lies here unencrypted: start its command again, or remove "
+            f"the folder {where}.",
+        )
 
 
 def _ledger(components: Components, prefix: str, name: str) -> tuple[str | None, str | None]:

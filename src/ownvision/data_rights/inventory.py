@@ -55,7 +55,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class Notes:
-    """Kinds of the ledger that own no file: they note what was erased as rows or as a whole."""
+    """Kinds of the ledger that own no file: they note what was erased as rows or as a whole, or was replaced."""
 
     kinds: tuple[str, ...]
 
@@ -202,7 +202,7 @@ ORIGINAL: tuple[Kind, ...] = (
         "iteration performance",
         "precision, recall, average precision; computed from the per-image scores when asked for. Of an iteration that "
         "came from elsewhere: the figures that were measured there",
-        (rows("iterations", "origin", "origin"),),
+        (rows("iterations", "origin trained_at", "trained_at"),),
         "to know how good a model is",
         KEPT_WITH_ITERATION,
         ("GetIterationPerformance",),
@@ -267,20 +267,26 @@ ORIGINAL: tuple[Kind, ...] = (
         KEPT_WITH_IMAGE,
         ("GetImages", "GetTaggedImages", "GetUntaggedImages", "GetImagesByIds"),
         f"{_PROJECT}/images/, {_PROJECT}/images.jsonl",
-        ("DeleteImages", "ownvision erase image", "DeleteIteration", "DeleteProject"),
+        (
+            "DeleteImages",
+            "ownvision erase image",
+            "ownvision person erase",
+            "DeleteIteration",
+            "DeleteProject",
+        ),
         original=True,
     ),
     Kind(
         "exports",
         "an archive of a model for one platform, and that it was asked for",
         (
-            rows("exports", "id iteration_id platform flavor status error created"),
+            rows("exports", "id iteration_id platform flavor status error created archive_id"),
             Objects("export", "archive.zip", "PROJECT/exports/ID/archive.zip"),
         ),
         "to run the model elsewhere",
         KEPT_WITH_ITERATION,
         ("GetExports",),
-        f"{_PROJECT}/iterations/N/exports/",
+        f"{_PROJECT}/iterations/N/exports/, {_PROJECT}/iterations/N/exports.json",
         (
             "DELETE /api/projects/{projectId}/iterations/{iterationId}/exports/{exportId}",
             "ownvision erase export",
@@ -429,7 +435,10 @@ BESIDE: tuple[Kind, ...] = (
     Kind(
         "models",
         "the network that an iteration's training made; tags stand in it by id",
-        (Objects("iteration", "model.onnx", "PROJECT/iterations/ID/model.onnx"),),
+        (
+            Objects("iteration", "model.onnx", "PROJECT/iterations/ID/model.onnx"),
+            rows("iterations", "model_id", ""),
+        ),
         "to predict with",
         KEPT_WITH_ITERATION,
         ("ExportIteration",),
@@ -438,12 +447,21 @@ BESIDE: tuple[Kind, ...] = (
     ),
     Kind(
         "lineage",
-        "ids of images that an iteration learned from and that were erased since, and by which receipt",
-        (rows("lineage", "iteration_id image_id receipt"),),
-        "to know which models learned from what is no longer there",
+        "ids of images that an iteration learned from and that were erased since, by which receipt, and whether it was "
+        "fitted again without them; ids of images that it left out because they are restricted",
+        (
+            rows("lineage", "iteration_id image_id receipt unlearned"),
+            rows("iterations", "erased_count unlearning left_out", ""),
+        ),
+        "to know which models learned from what is no longer there, and to make them unlearn it",
         KEPT_WITH_ITERATION,
-        export=f"{_PROJECT}/restore/iterations/",
-        delete=("DeleteIteration", "DeleteProject"),
+        (
+            "GET /api/projects/{projectId}/iterations/{iterationId}/lineage",
+            "POST /api/projects/{projectId}/images/lineage",
+            "ownvision lineage show",
+        ),
+        f"{_PROJECT}/restore/iterations/",
+        ("DeleteIteration", "DeleteProject"),
     ),
     Kind(
         "jobs",
@@ -538,12 +556,15 @@ BESIDE: tuple[Kind, ...] = (
         (
             rows(
                 "takeouts",
-                "id account_id project_id selection status error size sha256 counts created expires",
+                "id account_id project_id selection status error size sha256 counts created",
             ),
             Objects("takeout", "archive.zip", "PROJECT or ACCOUNT/takeouts/ID/archive.zip"),
         ),
         "to be fetched",
         "or until it is deleted, or what it was made of goes",
+        ("GET /api/account/takeouts",),
+        "",
+        ("DELETE /api/account/takeouts/{takeoutId}",),
         without="a takeout is in no other",
         retention="takeouts",
     ),
@@ -558,7 +579,8 @@ BESIDE: tuple[Kind, ...] = (
         ),
         "to answer who did something",
         "or until the account goes",
-        export="audit.jsonl",
+        ("GET /api/account/audit", "ownvision audit show"),
+        "audit.jsonl",
         without="nobody may take one away before its time",
         retention="audit",
     ),
@@ -569,7 +591,7 @@ BESIDE: tuple[Kind, ...] = (
             rows(
                 "receipts",
                 "id account_id number state operation key_id subjects erased kept asked signed statement signature "
-                "settled counted",
+                "settled counted learned",
             ),
         ),
         "they are the proof of an erasure, and outlive the account",
@@ -623,9 +645,11 @@ MACHINERY: tuple[Kind, ...] = (
     Kind(
         "encryption keys",
         "the keys that objects and secrets are encrypted with, each wrapped by the one above it; the key that signs "
-        "receipts",
+        "receipts; installation keys that were replaced",
         (
             Files("keys/installation.key"),
+            Files("keys/installation.next"),
+            Files("keys/retired/*.key", sealed=True),
             Files("keys/receipts.key", sealed=True),
             Files("keys/accounts/{account}.key", sealed=True),
             Files("keys/projects/{project}.key", sealed=True),
@@ -648,7 +672,7 @@ MACHINERY: tuple[Kind, ...] = (
         "which prefix of the object store belongs to whom, and whether it is to be removed; no content",
         (
             rows("blobs", "prefix kind account_id project_id state due created receipt"),
-            Notes(("rows", "tag", "project", "account")),
+            Notes(("rows", "tag", "project", "account", "model", "archive")),
         ),
         "so that nothing is lost and nothing is left",
         "with its object, and a day beyond",
@@ -667,8 +691,17 @@ MACHINERY: tuple[Kind, ...] = (
             Elsewhere("with `OWNVISION_DATABASE_URL`: the PostgreSQL server"),
         ),
         "they are what the tables lie in",
-        "freed pages are rewritten after an erasure, ten minutes later at most where it is quiet, else an hour",
+        "freed pages are rewritten within minutes of an erasure where it is quiet, else within an hour",
         without="what is in them is listed by table",
+    ),
+    Kind(
+        "copies from Azure under way",
+        "what `ownvision import azure` has fetched so far: projects, pictures, predictions, exports; not encrypted, "
+        "and readable by the owner only. The training key is not among it",
+        (Files("imports/*"),),
+        "so that a copy that was broken off goes on where it was",
+        "until the copy is done; one that is not gone on with stays until its folder is removed",
+        without="it becomes projects; `ownvision doctor` names a copy that nobody is at",
     ),
     Kind(
         "scratch of the database",
@@ -695,6 +728,14 @@ MACHINERY: tuple[Kind, ...] = (
         without="`ownvision doctor` finds what is left",
     ),
     Kind(
+        "restore under way",
+        "how far the restoring of a backup is, and the receipts that came with the keys",
+        (Files("restoring"), Files("restoring.receipts")),
+        "no service opens before what was erased since the backup is erased again",
+        "until that is done",
+        without="it holds no personal data",
+    ),
+    Kind(
         "ballast",
         "16 MiB of random bytes",
         (Files("ballast"),),
@@ -704,8 +745,9 @@ MACHINERY: tuple[Kind, ...] = (
     ),
     Kind(
         "worker files",
-        "empty files by which the worker shows that it lives; when the database was last rewritten",
-        (Files("worker.lock"), Files("worker.alive"), Files("scrubbed")),
+        "empty files by which services, commands and the worker show that they are at work; when the database was last "
+        "rewritten",
+        (Files("worker.lock"), Files("worker.alive"), Files("scrubbed"), Files("use.lock")),
         "so that only one worker is at work, and erasures are completed",
         "for ever",
         without="they say nothing of anybody",

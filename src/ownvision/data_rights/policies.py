@@ -78,6 +78,23 @@ def refit(session: Session, project: Project, iteration_id: str) -> Job:
     return _queue(session, project, iteration)
 
 
+def unlearn(session: Session, model_ids: Sequence[str]) -> int:
+    """Replace models again that a restored backup brought back; until then they answer, as they did the first time.
+
+    Args:
+        session: A write transaction, in which what they had learned from is erased already.
+        model_ids: Ids in the prefixes that the journal names as `ledger.MODEL`.
+
+    Returns:
+        How many are there, and are to be fitted anew or can't be and are unpublished.
+    """
+    found = list(session.scalars(select(Iteration).where(Iteration.model_id.in_(model_ids))))
+    for iteration in found:
+        project = session.get_one(Project, iteration.project_id, with_for_update=True)
+        _retrain(session, project, iteration)
+    return len(found)
+
+
 def settle(session: Session, iteration: Iteration, ids: Sequence[str], outcome: str) -> None:
     """Say in those receipts that are not signed yet what became of an iteration's model."""
     for receipt in session.scalars(select(Receipt).where(Receipt.id.in_(ids), Receipt.state == receipts.OPEN)):

@@ -18,7 +18,7 @@ from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL, Trained
 from ownvision.store import ledger, tally
 from ownvision.store.database import insert_all
-from ownvision.store.tables import AuditEvent, Iteration, Project, Receipt, ScoredImage, Suggestion
+from ownvision.store.tables import Iteration, Project, Receipt, ScoredImage, Suggestion
 from ownvision.store.tables.base import now
 
 
@@ -63,12 +63,11 @@ def _swap(components: Components, claim: rows.Claim, trained: Trained, seconds: 
         if iteration is None or project is None:
             raise rows.Cancelled(claim.job_id)
         holds.check(session, project.account_id, project.id)
-        forgotten = iteration.erased_count
         if not fitting.settle(session, iteration, trained):
             return False
         waited = ledger.arrived(session, project.id, iteration.id)
         ledger.make_live(session, [ledger.iteration_prefix(project.id, claim.job_id)])
-        ledger.doom(session, [ledger.iteration_prefix(project.id, iteration.model_id)])
+        ledger.doom_replaced(session, ledger.MODEL, ledger.iteration_prefix(project.id, iteration.model_id))
         iteration.model_id, iteration.unlearning = claim.job_id, policies.REFITTED
         iteration.trained_at = iteration.last_modified = now()
         iteration.training_seconds = seconds
@@ -79,17 +78,6 @@ def _swap(components: Components, claim: rows.Claim, trained: Trained, seconds: 
         policies.settle(session, iteration, waited, policies.REFITTED)
         if waited:
             receipts.record(session, session.get_one(Receipt, waited[0]))
-        session.add(
-            AuditEvent(
-                account_id=project.account_id,
-                actor="rule",
-                action="change",
-                operation="RefitIteration",
-                project_id=project.id,
-                target=iteration.id,
-                count=forgotten,
-            )
-        )
         rows.finish(session, claim)
     return True
 

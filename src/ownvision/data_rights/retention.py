@@ -15,7 +15,8 @@ from sqlalchemy import ColumnElement, Select, Table, delete, func, select, tuple
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import InstrumentedAttribute
 
-from ownvision.data_rights import holds, receipts
+from ownvision.data_rights import audit, holds, receipts
+from ownvision.data_rights.who import RULE, Who
 from ownvision.errors import OwnVisionError
 from ownvision.jobs import rows as jobs
 from ownvision.services import predictions
@@ -118,6 +119,14 @@ def _of(account_id: str, project_id: str | None) -> tuple[ColumnElement[bool], .
     return RetentionRule.account_id == account_id, RetentionRule.project_id == project_id
 
 
+def ends(
+    session: Session, settings: Settings, kind: str, account_id: str, project_id: str | None, since: datetime
+) -> datetime:
+    """Until when something of a kind is kept, if no rule or setting changes before."""
+    kept = effective(session, settings, account_id, project_id)
+    return since + timedelta(days=next(one.days for one in kept if one.kind == kind))
+
+
 def put(session: Session, account_id: str, project_id: str | None, kind: str, days: int) -> None:
     """Set the rule of a kind for a project, or (None) for an account; it replaces the one there is.
 
@@ -171,7 +180,8 @@ def enforce(database: Database, settings: Settings, moment: datetime | None = No
         for account_id, project_id in _due(database, settings, kind, moment):
             removed = _PART
             while removed == _PART:
-                with database.write() as session:
+                act = audit.of_rule(Who(account_id, RULE), OPERATION, project_id, TERMS[kind].table.name)
+                with act, database.write() as session:
                     removed = _expire(session, settings, kind, account_id, project_id, moment)
                 yield removed
 

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from ownvision.data_rights import receipts
+from ownvision.data_rights import orphans, receipts
 from ownvision.store import ledger
 from ownvision.store.database import Database
 from ownvision.store.keys import KeyStore
@@ -50,7 +50,11 @@ def destroy_stray_keys(database: Database, keys: KeyStore) -> list[str]:
         strays = _strays(session, keys)
         if not database.is_sqlite:
             strays = [stray for stray in strays if stray.was or keys.age(stray.folder, stray.id) > _YOUNG_SECONDS]
-    destroy(keys, [(stray.kind, stray.id) for stray in strays])
+    destroy(keys, [(stray.kind, stray.id) for stray in strays if stray.was])
+    for stray in strays:
+        # One without a row was never used, or its row is in a newer backup than the one restored: it is not dead.
+        if not stray.was:
+            (keys.destroy_project if stray.kind == ledger.PROJECT else keys.destroy_account)(stray.id)
     return [stray.id for stray in strays]
 
 
@@ -128,6 +132,7 @@ def scrub(database: Database, data: Path) -> bool:
     """Rewrite the database so that no page keeps a copy of an erased row; returns whether it was done."""
     begun = time.time()
     try:
+        orphans.forget(database)
         done = database.scrub()
     except OperationalError as error:  # a full disk, or a reader that takes long
         log.warning("the database could not be rewritten after an erasure: %s; it is tried again", error.orig)

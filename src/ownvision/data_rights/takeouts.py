@@ -4,12 +4,10 @@ import hashlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from ownvision.data_rights import retention
 from ownvision.data_rights.takeout import writer
 from ownvision.data_rights.takeout.own import Own
 from ownvision.errors import OwnVisionError
@@ -17,7 +15,6 @@ from ownvision.jobs import rows
 from ownvision.services import outputs, projects
 from ownvision.services.components import Components
 from ownvision.services.travel.leaving import Withdrawn
-from ownvision.settings import Settings
 from ownvision.store import ledger
 from ownvision.store.tables import Image, Project, Takeout
 from ownvision.store.tables.base import new_id, now
@@ -38,7 +35,6 @@ def start(
     session: Session,
     account_id: str,
     project_id: str | None,
-    settings: Settings,
     selection: Mapping[str, Sequence[str]] | None = None,
 ) -> Takeout:
     """Queue a takeout; one of the same that is being made is given again.
@@ -47,7 +43,6 @@ def start(
         session: The caller's transaction.
         account_id: Whose.
         project_id: Of which project; None: of the whole account.
-        settings: Of this installation.
         selection: Ids of the ``images`` and ``predictions`` that it is to hold; None: everything.
 
     Raises:
@@ -65,16 +60,12 @@ def start(
     ):
         if row.selection == chosen:
             return row
-    kept = retention.effective(session, settings, account_id, project_id)
-    days = next(one.days for one in kept if one.kind == "takeouts")
-    moment = now()
     row = Takeout(
         id=new_id(),
         account_id=account_id,
         project_id=project_id,
         selection=chosen,
-        created=moment,
-        expires=moment + timedelta(days=days),
+        created=now(),
     )
     session.add(row)
     session.flush()

@@ -101,10 +101,15 @@ def create(session: Session, keys: KeyStore, *, user_name: str, email: str, tier
     return account
 
 
+def purpose(account_id: str) -> str:
+    """What an account's API keys are sealed for."""
+    return f"api-key {account_id}"
+
+
 def _renew(keys: KeyStore, row: ApiKey) -> str:
     key = secrets.token_hex(16)
     row.sha256 = _digest(key)
-    row.sealed = keys.seal(key.encode(), f"api-key {row.account_id}")
+    row.sealed = keys.seal(key.encode(), purpose(row.account_id))
     row.created = now()
     return key
 
@@ -159,13 +164,13 @@ def take_keys(session: Session, keys: KeyStore, account: Account, given: Mapping
     session.flush()
     for row in mine:
         key = given[row.kind, row.slot]
-        row.sha256, row.sealed, row.created = _digest(key), keys.seal(key.encode(), f"api-key {account.id}"), now()
+        row.sha256, row.sealed, row.created = _digest(key), keys.seal(key.encode(), purpose(account.id)), now()
     session.flush()
 
 
 def _shown_keys(session: Session, keys: KeyStore, account: Account) -> dict[tuple[str, str], str]:
     rows = session.scalars(select(ApiKey).where(ApiKey.account_id == account.id))
-    return {(row.kind, row.slot): keys.open(row.sealed, f"api-key {account.id}").decode() for row in rows}
+    return {(row.kind, row.slot): keys.open(row.sealed, purpose(account.id)).decode() for row in rows}
 
 
 def describe(session: Session, keys: KeyStore, account: Account) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Exports: an archive of an iteration's model for one platform and flavor, made by a job."""
 
+import re
 from collections.abc import Sequence
 
 from sqlalchemy import select
@@ -9,7 +10,7 @@ from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
 from ownvision.exporters import PLATFORMS
 from ownvision.jobs import rows
-from ownvision.services import iterations, models, notices, outputs
+from ownvision.services import iterations, models, notices, outputs, projects
 from ownvision.services.components import Components
 from ownvision.store import ledger, tally
 from ownvision.store.blobs import BlobDamaged, BlobMissing
@@ -19,6 +20,7 @@ from ownvision.store.tables.base import new_id, now
 EXPORTING, DONE, FAILED = "Exporting", "Done", "Failed"
 ARCHIVE = "archive.zip"
 KIND = "export"
+_FLAVOR = re.compile(r"[A-Za-z0-9]{0,64}")
 
 
 def all(session: Session, project: Project, iteration_id: str) -> list[Export]:
@@ -31,6 +33,11 @@ def all(session: Session, project: Project, iteration_id: str) -> list[Export]:
     return list(
         session.scalars(select(Export).where(Export.iteration_id == iteration.id).order_by(Export.created, Export.id))
     )
+
+
+def is_nameable(platform: str, flavor: str) -> bool:
+    """Whether an export that was made elsewhere can be shown here, though it could not be made here."""
+    return platform in projects.EXPORT_PLATFORMS and _FLAVOR.fullmatch(flavor) is not None
 
 
 def start(
@@ -50,7 +57,7 @@ def start(
         OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained, BadRequestExportValidationFailed,
             BadRequestExportAlreadyInProgress.
     """
-    iteration = iterations.trained(session, project, iteration_id)
+    iteration = iterations.with_model(session, project, iteration_id)
     platform, flavor = _checked(iteration, platform, flavor)
     earlier = session.scalar(
         select(Export).where(
@@ -95,6 +102,9 @@ def delete(session: Session, project: Project, iteration_id: str, export_id: str
     outputs.release(session, project.id, [export.id])
     ledger.arrived(session, project.id, export.id)
     ledger.doom(session, [ledger.export_prefix(project.id, export.archive_id)])
+    if export.archive_id != export.id:
+        own = ledger.export_prefix(project.id, export.id)
+        ledger.doom_owner(session, KIND, project.account_id, project.id, own)
     session.delete(export)
     tally.count(session, "exports", 1)
     ledger.doom_rows(session, project.account_id, project.id)
@@ -163,7 +173,8 @@ def _put_in_place(components: Components, claim: rows.Claim, archive_id: str, mo
         ledger.make_live(session, [ledger.export_prefix(claim.project_id, archive_id)])
         ledger.arrived(session, claim.project_id, row.id)
         if row.archive_id != archive_id:
-            ledger.doom(session, [ledger.export_prefix(claim.project_id, row.archive_id)])
+            old = ledger.export_prefix(claim.project_id, row.archive_id)
+            ledger.doom_replaced(session, ledger.ARCHIVE, old)
         row.status, row.error, row.archive_id = DONE, None, archive_id
         notices.export_ended(session, claim.project_id, row, claim.payload.get("base_url", ""))
         rows.finish(session, claim)

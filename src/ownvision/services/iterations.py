@@ -60,6 +60,31 @@ def trained(session: Session, project: Project, iteration_id: str) -> Iteration:
     return iteration
 
 
+def with_model(session: Session, project: Project, iteration_id: str) -> Iteration:
+    """One iteration that is completed and has its model here.
+
+    Raises:
+        OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained.
+    """
+    iteration = trained(session, project, iteration_id)
+    check_model(iteration)
+    return iteration
+
+
+def check_model(iteration: Iteration) -> None:
+    """Refuse an iteration that was copied from another service, which gave no model.
+
+    Raises:
+        OwnVisionError: BadRequestIterationIsNotTrained.
+    """
+    if iteration.origin is not None:
+        raise OwnVisionError(
+            "BadRequestIterationIsNotTrained",
+            f"{iteration.name} was copied from another service without its model: it is there to be read. "
+            "Train the project; the new iteration has a model.",
+        )
+
+
 def learned_tags(session: Session, iteration_id: str) -> list[IterationTag]:
     """The tags an iteration learned, in the order of its model's output."""
     return list(
@@ -103,6 +128,7 @@ def update(
                 f"{iteration.name} is {iteration.status}; only a trained one predicts.",
             )
         if default:
+            check_model(iteration)
             for other in session.scalars(
                 select(Iteration).where(Iteration.project_id == project.id, Iteration.is_default)
             ):
@@ -172,6 +198,9 @@ def delete(session: Session, project: Project, iteration_id: str) -> None:
             *(ledger.prediction_prefix(project.id, prediction_id) for prediction_id in predictions),
         ],
     )
+    if iteration.model_id != iteration.id:
+        own = ledger.iteration_prefix(project.id, iteration.id)
+        ledger.doom_owner(session, "iteration", project.account_id, project.id, own)
     _remove(session, iteration)
     ledger.doom_rows(session, project.account_id, project.id)
     session.flush()
@@ -211,7 +240,7 @@ def publish(
         OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained, BadRequestIterationIsPublished,
             BadRequestInvalidPublishName, BadRequestInvalidPublishTarget.
     """
-    iteration = trained(session, project, iteration_id)
+    iteration = with_model(session, project, iteration_id)
     _check_publish_name(name, limits)
     target = session.get_one(Account, project.account_id).prediction_resource_id
     if resource_id.strip().rstrip("/").lower() != target.lower():

@@ -36,7 +36,7 @@ def kept(keys: KeyStore, project: Project) -> dict[str, str]:
 def address_of(keys: KeyStore, project: Project, name: str) -> str | None:
     """One address of a project: `CONTAINER` or `QUEUE`."""
     sealed: bytes | None = getattr(project, _COLUMNS[name])
-    return None if sealed is None else keys.open(sealed, _purpose(project.id, name)).decode()
+    return None if sealed is None else keys.open(sealed, purpose(project.id, name)).decode()
 
 
 def changed(keys: KeyStore, project: Project, given: Mapping[str, str | None]) -> dict[str, str]:
@@ -50,7 +50,7 @@ def keep(session: Session, keys: KeyStore, project: Project, changes: Mapping[st
     """Keep addresses that were tested, or none where they are empty."""
     replaced = [name for name in changes if getattr(project, _COLUMNS[name]) is not None]
     for name, address in changes.items():
-        sealed = keys.seal(address.encode(), _purpose(project.id, name)) if address else None
+        sealed = keys.seal(address.encode(), purpose(project.id, name)) if address else None
         setattr(project, _COLUMNS[name], sealed)
     if replaced:
         ledger.doom_rows(session, project.account_id, project.id)
@@ -137,5 +137,6 @@ def _check(name: str, address: str) -> None:
         )
 
 
-def _purpose(project_id: str, name: str) -> str:
+def purpose(project_id: str, name: str) -> str:
+    """What an address is sealed for."""
     return f"{name} {project_id}"

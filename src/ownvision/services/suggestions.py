@@ -55,7 +55,7 @@ def suggest(
     """
     with components.database.read() as session:
         project = projects.get(session, account_id, project_id)
-        iteration = iterations.trained(session, project, iteration_id)
+        iteration = iterations.with_model(session, project, iteration_id)
         known = {tag.tag_id: tag for tag in iterations.learned_tags(session, iteration_id)}
         wanted = _asked(session, project, image_ids)
         there = {row.image_seq: row for row in _stored(session, iteration, [image.seq for image in wanted])}
@@ -83,7 +83,7 @@ def query(
     Raises:
         OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained, BadRequestInvalidIds, BadRequestPrediction….
     """
-    iteration = iterations.trained(session, project, iteration_id)
+    iteration = iterations.with_model(session, project, iteration_id)
     size = token.get("maxCount") or limits.page
     if size > limits.page:
         raise OwnVisionError("BadRequestPredictionResultsExceededCount", f"maxCount is {limits.page} at most.")
@@ -121,7 +121,7 @@ def count(
     Raises:
         OwnVisionError: NotFoundIteration, BadRequestIterationIsNotTrained, BadRequestInvalidIds.
     """
-    iteration = iterations.trained(session, project, iteration_id)
+    iteration = iterations.with_model(session, project, iteration_id)
     wanted = _checked_tags(session, project, iteration, tag_ids)
     if not wanted:
         wanted = [tag.tag_id for tag in iterations.learned_tags(session, iteration_id)]
@@ -202,7 +202,7 @@ def _keep(
     moment = now()
     with components.database.write() as session:
         project = projects.get(session, account_id, project_id)
-        iterations.trained(session, project, iteration.id)  # it may have been deleted meanwhile
+        iterations.with_model(session, project, iteration.id)  # it may have been deleted meanwhile
         there = _live(session, project, [image.id for image in wanted])
         session.execute(
             sql_delete(Suggestion).where(

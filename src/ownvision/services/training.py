@@ -156,6 +156,7 @@ def _custom_base(session: Session, project: Project, given: Mapping[str, Any] | 
         raise OwnVisionError(
             "BadRequestCustomBaseModelIterationStatusNotCompleted", f"{base.name} is {base.status}, not Completed."
         )
+    iterations.check_model(base)
     if DOMAINS[base.domain_id] != DOMAINS[project.domain_id]:
         raise OwnVisionError(
             "BadRequestCustomBaseModelDomainNotCompatible",

@@ -45,7 +45,7 @@ def of(keys: KeyStore, project: Project) -> Webhook | None:
 
 def opened(keys: KeyStore, project_id: str, sealed: bytes) -> Webhook:
     """A webhook as it is kept."""
-    return Webhook(**json.loads(keys.open(sealed, _purpose(project_id))))
+    return Webhook(**json.loads(keys.open(sealed, purpose(project_id))))
 
 
 async def checked(door: Door, url: str, secret: str | None) -> Webhook:
@@ -71,7 +71,7 @@ def keep(session: Session, keys: KeyStore, project: Project, webhook: Webhook) -
     if project.webhook is not None:
         ledger.doom_rows(session, project.account_id, project.id)
     project.webhook = keys.seal(
-        json.dumps({"url": webhook.url, "secret": webhook.secret}).encode(), _purpose(project.id)
+        json.dumps({"url": webhook.url, "secret": webhook.secret}).encode(), purpose(project.id)
     )
 
 
@@ -148,5 +148,6 @@ def _key(webhook: Webhook) -> bytes:
         return b""
 
 
-def _purpose(project_id: str) -> str:
+def purpose(project_id: str) -> str:
+    """What a webhook is sealed for."""
     return f"webhook {project_id}"

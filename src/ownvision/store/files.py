@@ -4,8 +4,10 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import IO
 
 # What file systems without nameless files answer (network shares, some container mounts).
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
@@ -41,6 +43,39 @@ def write_parts(path: str | Path, parts: Iterable[bytes], *, durable: bool) -> N
         os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of another, whole and durable or not at all; what it replaces is overwritten.
+
+    Raises:
+        OSError: The disk is full, or the folder is not there; the file is as it was before.
+    """
+    hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        with path.open("r+b") if path.exists() else nullcontext() as before:
+            hidden.rename(path)
+            sync_folder(path.parent)
+            if before is not None:
+                overwrite(before)
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def overwrite(file: IO[bytes]) -> None:
+    """Random bytes in place of a file's own, on the disk when this returns."""
+    left = os.fstat(file.fileno()).st_size
+    file.seek(0)
+    while left:
+        left -= file.write(secrets.token_bytes(min(left, 1 << 20)))
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def is_hidden(name: str) -> bool:

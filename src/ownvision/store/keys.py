@@ -22,10 +22,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ownvision.store.files import is_hidden, sync_folder, write_new
+from ownvision.store.files import is_hidden, overwrite, sync_folder, write_new
 
-_JOURNAL = "erased.journal"
-_SIGNING = "receipts.key"  # wrapped by the installation's key
+INSTALLATION, JOURNAL, RETIRED = "installation.key", "erased.journal", "retired"
+SIGNING = "receipts.key"  # wrapped by the installation's key
+NEXT = "installation.next"  # while there is one, a rotation is under way
+RECEIPTS = "receipts"  # what the signing key is wrapped as
 
 
 class KeyMissing(Exception):
@@ -46,31 +48,36 @@ class KeyStore:
         self._lock = threading.Lock()
         self._projects_folder = str(folder / "projects")
         self._projects: dict[str, tuple[tuple[int, int], bytes]] = {}
-        path = folder / "installation.key"
+        path = folder / INSTALLATION
         if not path.exists():
             with contextlib.suppress(FileExistsError):  # another process makes the same installation
                 _write_new(path, secrets.token_bytes(32))
         self._installation = path.read_bytes()
         if len(self._installation) != 32:
             raise KeyMissing(f"{path} must hold 32 bytes; restore it from its backup.")
+        if (folder / NEXT).exists():
+            raise KeyMissing(
+                "A rotation of the installation's key was interrupted; `ownvision serve` and "
+                "`ownvision rotate-installation-key` finish it."
+            )
         self._uris = self._derive("uris")
 
     def readable(self) -> bool:
         """Whether the installation's key file can be read and is the one in use."""
         try:
-            return (self.folder / "installation.key").read_bytes() == self._installation
+            return (self.folder / INSTALLATION).read_bytes() == self._installation
         except OSError:
             return False
 
     def create_account(self, account_id: str) -> None:
         """A new key for an account, wrapped by the installation's."""
         _write_new(
-            self._account_path(account_id), _wrap(self._installation, secrets.token_bytes(32), f"account {account_id}")
+            self._account_path(account_id), wrap(self._installation, secrets.token_bytes(32), f"account {account_id}")
         )
 
     def create_project(self, account_id: str, project_id: str) -> None:
         """A new key for a project, wrapped by its account's."""
-        wrapped = _wrap(self.account_key(account_id), secrets.token_bytes(32), f"project {project_id}")
+        wrapped = wrap(self.account_key(account_id), secrets.token_bytes(32), f"project {project_id}")
         _write_new(self._project_path(project_id), account_id.encode() + b"\n" + wrapped)
 
     def account_key(self, account_id: str) -> bytes:
@@ -79,7 +86,7 @@ class KeyStore:
         Raises:
             KeyMissing: It was destroyed, or can't be unwrapped.
         """
-        return _unwrap(self._installation, _read(self._account_path(account_id)), f"account {account_id}")
+        return unwrap(self._installation, _read(self._account_path(account_id)), f"account {account_id}")
 
     def project_key(self, project_id: str) -> bytes:
         """A project's key, 32 bytes.
@@ -98,7 +105,7 @@ class KeyStore:
         if cached is not None and cached[0] == seen:
             return cached[1]
         account_id, _, wrapped = _read(Path(path)).partition(b"\n")
-        key = _unwrap(self.account_key(account_id.decode()), wrapped, f"project {project_id}")
+        key = unwrap(self.account_key(account_id.decode()), wrapped, f"project {project_id}")
         self._projects[project_id] = (seen, key)
         return key
 
@@ -141,7 +148,7 @@ class KeyStore:
 
     def strangers(self) -> list[str]:
         """Files in the folder that are no key's and not the journal: what a crash or a person left there."""
-        known = {self.folder / name for name in ("installation.key", _JOURNAL, _SIGNING)}
+        known = {self.folder / name for name in (INSTALLATION, JOURNAL, SIGNING)}
         return sorted(
             path.relative_to(self.folder).as_posix()
             for path in self.folder.rglob("*")
@@ -149,8 +156,11 @@ class KeyStore:
         )
 
     def seal(self, text: bytes, purpose: str) -> bytes:
-        """Encrypt a short secret for one purpose with the installation's key."""
-        return _wrap(self._derive("seal"), text, purpose)
+        """Encrypt a short secret for one purpose with the installation's key.
+
+        What is kept of it must stand in `data_rights.rotation.SEALED`, or it is lost when that key is replaced.
+        """
+        return seal(self._installation, text, purpose)
 
     def open(self, sealed: bytes, purpose: str) -> bytes:
         """The secret that `seal` sealed.
@@ -158,7 +168,7 @@ class KeyStore:
         Raises:
             KeyMissing: It was sealed by another installation or for another purpose.
         """
-        return _unwrap(self._derive("seal"), sealed, purpose)
+        return unseal(self._installation, sealed, purpose)
 
     def signer(self) -> Ed25519PrivateKey:
         """The key that signs receipts, made at its first use.
@@ -166,11 +176,11 @@ class KeyStore:
         Raises:
             KeyMissing: It can't be unwrapped.
         """
-        path = self.folder / _SIGNING
+        path = self.folder / SIGNING
         if not path.exists():
             with contextlib.suppress(FileExistsError):  # another process makes the same
-                _write_new(path, _wrap(self._installation, secrets.token_bytes(32), "receipts"))
-        return Ed25519PrivateKey.from_private_bytes(_unwrap(self._installation, _read(path), "receipts"))
+                _write_new(path, wrap(self._installation, secrets.token_bytes(32), RECEIPTS))
+        return Ed25519PrivateKey.from_private_bytes(unwrap(self._installation, _read(path), RECEIPTS))
 
     def sign_uri(self, message: bytes) -> str:
         """HMAC-SHA256 of a message, URL-safe base64."""
@@ -181,7 +191,7 @@ class KeyStore:
         lines = "".join(f"{kind} {id}\n" for id in ids)
         if not lines:
             return
-        path = self.folder / _JOURNAL
+        path = self.folder / JOURNAL
         with self._lock:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             try:
@@ -197,22 +207,40 @@ class KeyStore:
 
     def erased(self) -> Iterator[tuple[str, str]]:
         """(kind, id) of all that was erased."""
-        path = self.folder / _JOURNAL
+        path = self.folder / JOURNAL
         if path.exists():
             with path.open() as file:
                 for line in file:
                     kind, _, id = line.strip().partition(" ")
                     yield kind, id
 
+    def installation(self) -> bytes:
+        """The installation's key, 32 bytes."""
+        return self._installation
+
+    def fingerprint(self) -> str:
+        """What tells this installation's key from others, and says nothing of it."""
+        return fingerprint(self._installation)
+
+    def retired(self) -> dict[str, bytes]:
+        """Installation keys that were replaced, by fingerprint: rows of an older backup are sealed with them.
+
+        Raises:
+            KeyMissing: One can't be unwrapped.
+        """
+        folder = self.folder / RETIRED
+        names = sorted(path for path in folder.iterdir() if _is_whole(path)) if folder.is_dir() else []
+        return {path.stem: unwrap(self._installation, path.read_bytes(), f"retired {path.stem}") for path in names}
+
     def _derive(self, purpose: str) -> bytes:
-        return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode()).derive(self._installation)
+        return derive(self._installation, purpose)
 
     def _ids(self, kind: str) -> list[str]:
         return sorted(path.stem for path in (self.folder / kind).iterdir() if self._is_key(path))
 
     def _is_key(self, path: Path) -> bool:
-        owners = (self.folder / "accounts", self.folder / "projects")
-        return path.parent in owners and path.suffix == ".key" and not is_hidden(path.name)
+        owners = (self.folder / "accounts", self.folder / "projects", self.folder / RETIRED)
+        return path.parent in owners and _is_whole(path)
 
     def _account_path(self, account_id: str) -> Path:
         return self.folder / "accounts" / f"{account_id}.key"
@@ -221,12 +249,42 @@ class KeyStore:
         return self.folder / "projects" / f"{project_id}.key"
 
 
-def _wrap(key: bytes, secret: bytes, name: str) -> bytes:
+def derive(installation: bytes, purpose: str) -> bytes:
+    """A key of an installation's for one purpose, 32 bytes."""
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose.encode()).derive(installation)
+
+
+def fingerprint(installation: bytes) -> str:
+    """What tells one installation's key from others."""
+    return derive(installation, "fingerprint")[:16].hex()
+
+
+def seal(installation: bytes, text: bytes, purpose: str) -> bytes:
+    """See `KeyStore.seal`."""
+    return wrap(derive(installation, "seal"), text, purpose)
+
+
+def unseal(installation: bytes, sealed: bytes, purpose: str) -> bytes:
+    """See `KeyStore.open`."""
+    return unwrap(derive(installation, "seal"), sealed, purpose)
+
+
+def _is_whole(path: Path) -> bool:
+    return path.suffix == ".key" and not is_hidden(path.name)
+
+
+def wrap(key: bytes, secret: bytes, name: str) -> bytes:
+    """A secret encrypted under a key; `name` is authenticated with it."""
     nonce = secrets.token_bytes(12)
     return nonce + AESGCM(key).encrypt(nonce, secret, name.encode())
 
 
-def _unwrap(key: bytes, wrapped: bytes, name: str) -> bytes:
+def unwrap(key: bytes, wrapped: bytes, name: str) -> bytes:
+    """The secret that `wrap` encrypted.
+
+    Raises:
+        KeyMissing: With another key, or under another name.
+    """
     try:
         return AESGCM(key).decrypt(wrapped[:12], wrapped[12:], name.encode())
     except (InvalidTag, ValueError):
@@ -248,9 +306,7 @@ def _write_new(path: Path, data: bytes) -> None:
 def _shred(path: Path) -> None:
     try:
         with path.open("r+b") as file:
-            file.write(secrets.token_bytes(path.stat().st_size))
-            file.flush()
-            os.fsync(file.fileno())
+            overwrite(file)
         path.unlink()
     except FileNotFoundError:
         return

@@ -29,6 +29,7 @@ log = logging.getLogger("ownvision.store")
 
 PENDING, LIVE, DOOMED, COUNTED, GONE = "pending", "live", "doomed", "counted", "gone"
 ROWS = "rows"  # a kind without bytes
+MODEL, ARCHIVE = "model", "archive"  # kinds of what was replaced, of an iteration and an export that live on
 TAG, PROJECT, ACCOUNT = "tag", "project", "account"  # kinds of what is noted as erased as a whole
 LEASE = timedelta(minutes=15)
 AFTERSWEEP = timedelta(days=1)
@@ -170,6 +171,25 @@ def doom(session: Session, prefixes: Sequence[str]) -> None:
         session.execute(update(Blob).where(Blob.prefix.in_(part), Blob.state != COUNTED).values(**_doomed(session)))
 
 
+def doom_replaced(session: Session, kind: str, prefix: str) -> None:
+    """Doom what something else took the place of: what owned it lives on, which a restored backup must respect."""
+    session.execute(update(Blob).where(Blob.prefix == prefix).values(kind=kind))
+    doom(session, [prefix])
+
+
+def doom_owner(session: Session, kind: str, account_id: str, project_id: str, prefix: str) -> None:
+    """Note, by the prefix that its own id names, that a thing is gone whose bytes had come to lie elsewhere.
+
+    So that a restored backup, in which they lie there still, erases it again.
+    """
+    blob = session.get(Blob, prefix) or Blob(prefix=prefix, account_id=account_id, project_id=project_id)
+    blob.kind = kind
+    for name, value in _doomed(session).items():
+        setattr(blob, name, value)
+    session.add(blob)
+    session.flush()
+
+
 def release(session: Session, prefixes: Sequence[str]) -> None:
     """Doom what was reserved and never became live."""
     for part in _parts(prefixes):
@@ -212,7 +232,8 @@ def arrived(session: Session, project_id: str, subject: str) -> list[str]:
     """
     begin = _waiting(project_id, subject)
     waiting = Blob.prefix > begin, Blob.prefix < f"{begin[:-1]}0", Blob.state == PENDING  # "0" follows "/"
-    receipts = sorted(one for one in session.scalars(select(Blob.receipt).where(*waiting)) if one is not None)
+    named = select(Blob.receipt).where(*waiting)
+    receipts = list(session.scalars(select(Receipt.id).where(Receipt.id.in_(named)).order_by(Receipt.number)))
     session.execute(update(Blob).where(*waiting).values(state=DOOMED, due=now()))
     if receipts:
         session.info.setdefault(RECEIPT, receipts[0])

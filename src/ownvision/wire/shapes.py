@@ -203,7 +203,7 @@ def iteration(row: Iteration, version: Version) -> Shape:
     """An iteration; what is known only after training is null or absent before."""
     done = row.status == "Completed"
     domain_row = DOMAINS[row.domain_id]
-    exportable = done and domain_row.exportable
+    exportable = done and domain_row.exportable and row.origin is None
     shape: Shape = {
         "id": row.id,
         "name": row.name,

@@ -2,7 +2,12 @@
 
 import io
 import json
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,13 +21,16 @@ from ownvision.services.components import Components, open_components
 from ownvision.services.images import ImageView
 from ownvision.settings import Settings
 from ownvision.store.tables import Project
+from tests import databases
 from tests.data_rights.formats.sets import laid_out, png, project, zipped
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Components]:
     components = open_components(Settings(data=tmp_path / "data"))
-    components.database.migrate()
+    databases.migrate(components.database)
     yield components
     components.database.close()
 
@@ -174,6 +182,47 @@ def test_a_run_that_was_cut_off_goes_on_in_its_project(house: Components, accoun
     assert (row.description, row.image_count, row.classification_type) == ("", 130, "Multilabel")
     assert tag_names(house, account_id, row.id) == {"cat": 130, "dog": 1}
     assert importing.run(house, account_id, path).name == "Pets (1)"  # one that is finished is not gone on with
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ownvision.data_rights.formats import importing
+from ownvision.services.components import open_components
+from ownvision.settings import Settings
+
+house = open_components(Settings(data=Path(sys.argv[1])))
+kill = lambda done, total: os.kill(os.getpid(), signal.SIGKILL) if done else None
+importing.run(house, sys.argv[2], Path(sys.argv[3]), report=kill)
+"""
+
+
+def test_a_run_that_was_killed_goes_on_in_its_project(house: Components, account_id: str, tmp_path: Path) -> None:
+    path = zipped(tmp_path / "Pets.zip", {f"cat/{number}.png": png(number) for number in range(70)})
+    arguments = [sys.executable, "-c", KILLED, str(house.settings.data), account_id, str(path)]
+    killed = subprocess.run(arguments, capture_output=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    (row,) = made(house, account_id)
+    assert row.image_count == 64
+    summary = importing.run(house, account_id, path)
+    assert (summary.project_id, summary.pictures, summary.duplicates) == (row.id, 70, 0)
+
+
+def test_two_runs_at_the_same_moment_make_one_project(house: Components, account_id: str, tmp_path: Path) -> None:
+    members = {f"{tag}/{number}.png": png(number) for tag in ("cat", "dog") for number in range(70)}
+    path = zipped(tmp_path / "Pets.zip", members)
+    both = threading.Barrier(2)  # neither goes on before the other has its project
+
+    def begun(done: int, total: int) -> None:
+        if done == 0:
+            both.wait(60)
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(importing.run, house, account_id, path, report=begun) for _ in range(2)]
+    assert len({run.result().project_id for run in runs}) == 1
+    (row,) = made(house, account_id)
+    assert (row.image_count, row.description, row.classification_type) == (70, "", "Multilabel")
+    assert tag_names(house, account_id, row.id) == {"cat": 70, "dog": 70}
 
 
 REFUSED = [

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from ownvision.data_rights.formats import Box, Picture, coco, table, voc, writers, yolo
 from tests.data_rights.formats.sets import collected, project, read, zipped
 
+pytestmark = pytest.mark.slow
+
 # Of a side of the picture: COCO and VOC keep six decimals of a pixel, YOLO ten of the side, tables every bit.
 TOLERANCES = {coco: 1e-6, voc: 1e-6, yolo: 1e-9, table: 0.0}
 FORMATS = [pytest.param(module, id=module.__name__.rpartition(".")[2]) for module in TOLERANCES]

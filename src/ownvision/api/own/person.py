@@ -187,7 +187,7 @@ def create_person_takeout(call: TheCall, selection: Selection) -> Json:
     """Take out the chosen images and predictions alone, without keys and trail; the archive is made by a job."""
     with call.database.write() as session:
         chosen = person.owned(session, call.account_id, selection.images, selection.predictions)
-        row = takeouts.start(session, call.account_id, None, call.components.settings, chosen)
+        row = takeouts.start(session, call.account_id, None, chosen)
         (shape,) = shapes(call, session, [row])
     return Json(shape)
 

@@ -1,6 +1,7 @@
 """Takeouts: ask for one, see how far it is, download it by a signed address, remove it."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Path
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from ownvision.api.models import Guid, Wire
 from ownvision.api.routes import Call, TheCall, operation, own
 from ownvision.api.wire import Json, empty, seconds
-from ownvision.data_rights import takeouts
+from ownvision.data_rights import retention, takeouts
 from ownvision.services import uris
 from ownvision.store.tables import Job, Takeout
 
@@ -48,10 +49,12 @@ def shapes(call: Call, session: Session, found: Sequence[Takeout]) -> list[dict[
         Job.kind == takeouts.KIND, Job.subject.in_([row.id for row in found])
     )
     progress = {job.subject: job.progress for job in session.execute(jobs)}
-    return [_shape(call, row, progress.get(row.id, 0.0)) for row in found]
+    settings = call.components.settings
+    ends = [retention.ends(session, settings, "takeouts", row.account_id, row.project_id, row.created) for row in found]
+    return [_shape(call, row, progress.get(row.id, 0.0), end) for row, end in zip(found, ends, strict=True)]
 
 
-def _shape(call: Call, row: Takeout, progress: float) -> dict[str, Any]:
+def _shape(call: Call, row: Takeout, progress: float, ends: datetime) -> dict[str, Any]:
     done = row.status == takeouts.DONE
     return {
         "id": row.id,
@@ -63,7 +66,7 @@ def _shape(call: Call, row: Takeout, progress: float) -> dict[str, Any]:
         "sha256": row.sha256,
         "counts": row.counts,
         "created": seconds(row.created),
-        "expires": seconds(row.expires),
+        "expires": seconds(ends),
         "downloadUri": call.uri(uris.takeout_path(row.project_id or row.account_id, row.id)) if done else None,
     }
 
@@ -73,7 +76,7 @@ def create_takeout(call: TheCall, wish: TakeoutWish | None = None) -> Json:
     """Take out everything of the account, or of one project; the archive is made by a job."""
     project_id = None if wish is None else wish.project_id
     with call.database.write() as session:
-        row = takeouts.start(session, call.account_id, project_id, call.components.settings)
+        row = takeouts.start(session, call.account_id, project_id)
         (shape,) = shapes(call, session, [row])
     return Json(shape)
 

@@ -28,6 +28,7 @@ class Picture:
 
     Attributes:
         path: Where its bytes are: in a takeout ``images/<name>`` below the project's folder, else in the data set.
+            A path that is written holds no line feed.
             Writers count on names without their suffix being unique in a project, upper and lower case alike: VOC and
             YOLO call an annotation like its picture but for the suffix.
         width: Of the upright picture in pixels; 0 where a data set does not tell.

@@ -29,6 +29,7 @@ class Catalogue:
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32768;")
         self._database.executescript(_SCHEMA)
+        self._database.execute("BEGIN")  # one transaction, which nobody needs to end
         self._tags: dict[str, int] = {}
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from ownvision.data_rights.formats.documents import elements
 from ownvision.data_rights.formats.finding import MISSING, Finder
 from ownvision.data_rights.formats.geometry import cornered
 from ownvision.data_rights.formats.report import Report
-from ownvision.data_rights.formats.text import Spool, chunks
+from ownvision.data_rights.formats.text import Spool, chunks, quoted
 from ownvision.data_rights.formats.unpack import Files, refused
 
 _DECIMALS = 6  # of a pixel
@@ -31,39 +31,29 @@ def _document(pictures: Iterable[Picture], tags: Sequence[str], detection: bool)
     made = 0
     with Spool() as annotations:
         for number, picture in enumerate(pictures, 1):
-            yield (",\n" if number > 1 else "\n") + json.dumps(
-                {
-                    "id": number,
-                    "file_name": picture.path.rpartition("/")[2],
-                    "width": picture.width,
-                    "height": picture.height,
-                }
-            )
-            for carried in _annotations(picture, detection):
+            name = quoted(picture.path.rpartition("/")[2])
+            sides = f'"width":{picture.width},"height":{picture.height}'
+            yield f'{"," if number > 1 else ""}\n{{"id":{number},"file_name":{name},{sides}}}'
+            for tag, geometry in _annotations(picture, detection):
                 made += 1
-                tag = carried.pop("tag")
-                row = {"id": made, "image_id": number, "category_id": categories[tag], **carried}
-                annotations.write((",\n" if made > 1 else "\n") + json.dumps(row))
+                ids = f'"id":{made},"image_id":{number},"category_id":{categories[tag]}'
+                annotations.write(f"{',' if made > 1 else ''}\n{{{ids}{geometry}}}")
         yield '\n],\n"annotations":['
         for chunk in annotations.read():
             yield chunk.decode()
         yield "\n]}\n"
 
 
-def _annotations(picture: Picture, detection: bool) -> Iterator[dict[str, Any]]:
+def _annotations(picture: Picture, detection: bool) -> Iterator[tuple[str, str]]:
+    """Each annotation's tag and what it says beside its ids."""
     if not detection:
         for tag in picture.tags:
-            yield {"tag": tag}
+            yield tag, ""
         return
     for box in picture.boxes:
         left, top, width, height = pixels(box, picture.width, picture.height)
-        yield {
-            "tag": box.tag,
-            "bbox": [left, top, width, height],
-            "area": round(width * height, _DECIMALS),
-            "iscrowd": 0,
-            "segmentation": [],
-        }
+        area = round(width * height, _DECIMALS)
+        yield box.tag, f',"bbox":[{left},{top},{width},{height}],"area":{area},"iscrowd":0,"segmentation":[]'
 
 
 def pixels(box: Box, width: int, height: int) -> tuple[float, float, float, float]:

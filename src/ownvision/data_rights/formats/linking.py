@@ -1,9 +1,9 @@
 """Where a tool looks for pictures that an archive holds once, under ``images/``: a list for ``link.py``."""
 
-import json
 from pathlib import Path
 
 from ownvision.data_rights.formats import Entry
+from ownvision.data_rights.formats.text import quoted
 
 LINKS = "links.jsonl"
 _SCRIPT = Path(__file__).with_name("link.py")
@@ -11,7 +11,7 @@ _SCRIPT = Path(__file__).with_name("link.py")
 
 def line(picture_path: str, link: str) -> str:
     """A line of a format's ``links.jsonl``: the picture as seen from there, and where a tool looks for it."""
-    return json.dumps({"picture": f"../../{picture_path}", "link": link}) + "\n"
+    return f'{{"picture":{quoted(f"../../{picture_path}")},"link":{quoted(link)}}}\n'
 
 
 def script() -> Entry:

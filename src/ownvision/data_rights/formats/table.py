@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ from ownvision.data_rights.formats.documents import json_lines, text_lines
 from ownvision.data_rights.formats.finding import MISSING, Finder, is_picture
 from ownvision.data_rights.formats.geometry import cornered
 from ownvision.data_rights.formats.report import Report
-from ownvision.data_rights.formats.text import Spool, chunks
+from ownvision.data_rights.formats.text import Spool, chunks, quoted
 from ownvision.data_rights.formats.unpack import Files, refused
 from ownvision.errors import OwnVisionError
 
 COLUMNS = ("image", "image_width", "image_height", "tag", "left", "top", "width", "height")
+_NO_BOX = ("", "", "", "", "")
 
 
 def write(pictures: Iterable[Picture], tags: Sequence[str], detection: bool) -> Iterator[Entry]:
@@ -29,35 +29,34 @@ def write(pictures: Iterable[Picture], tags: Sequence[str], detection: bool) -> 
 
 
 def _rows(pictures: Iterable[Picture], detection: bool, lines: Spool) -> Iterator[str]:
-    yield _row(*COLUMNS)
-    for picture in pictures:
-        lines.write(json.dumps(_object(picture, detection)) + "\n")
-        start = (picture.path, picture.width, picture.height)
-        if detection and picture.boxes:
-            for box in picture.boxes:
-                yield _row(*start, box.tag, box.left, box.top, box.width, box.height)
-        elif not detection and picture.tags:
-            for tag in picture.tags:
-                yield _row(*start, tag, "", "", "", "")
-        else:
-            yield _row(*start, "", "", "", "", "")
-
-
-def _row(*cells: object) -> str:
     buffer = io.StringIO(newline="")
-    csv.writer(buffer).writerow(cells)
-    return buffer.getvalue()
+    writer = csv.writer(buffer)
+    writer.writerow(COLUMNS)
+    for picture in pictures:
+        lines.write(_object(picture, detection))
+        start = (picture.path, picture.width, picture.height)
+        if detection:
+            rows = [(*start, box.tag, box.left, box.top, box.width, box.height) for box in picture.boxes]
+            writer.writerows(rows or [(*start, *_NO_BOX)])
+        else:
+            writer.writerows((*start, tag, *_NO_BOX[1:]) for tag in picture.tags or [""])
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+    yield buffer.getvalue()
 
 
-def _object(picture: Picture, detection: bool) -> dict[str, object]:
-    shown: dict[str, object] = {"image": picture.path, "width": picture.width, "height": picture.height}
-    shown["tags"] = picture.tags
+def _object(picture: Picture, detection: bool) -> str:
+    regions = ""
     if detection:
-        shown["regions"] = [
-            {"tag": box.tag, "left": box.left, "top": box.top, "width": box.width, "height": box.height}
+        shown = ",".join(
+            f'{{"tag":{quoted(box.tag)},"left":{box.left},"top":{box.top},"width":{box.width},"height":{box.height}}}'
             for box in picture.boxes
-        ]
-    return shown
+        )
+        regions = f',"regions":[{shown}]'
+    sides = f'"width":{picture.width},"height":{picture.height}'
+    tags = ",".join(map(quoted, picture.tags))
+    return f'{{"image":{quoted(picture.path)},{sides},"tags":[{tags}]{regions}}}\n'
 
 
 # How the columns and keys are called, in small letters without "_", "-" and spaces; the first that is there counts.

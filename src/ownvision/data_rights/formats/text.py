@@ -3,24 +3,29 @@
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from json.encoder import encode_basestring_ascii
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 _CHUNK = 64 * 1024
+# A text as JSON, ASCII only. Rows are put together from it: `json.dumps` makes an encoder anew for each.
+quoted = encode_basestring_ascii
 
 
 def chunks(texts: Iterable[str]) -> Iterator[bytes]:
     """The texts as UTF-8, in chunks of about 64 KiB."""
-    waiting = bytearray()
+    waiting: list[str] = []
+    size = 0
     for text in texts:
-        waiting += text.encode()
-        if len(waiting) >= _CHUNK:
-            yield bytes(waiting)
-            waiting.clear()
-    if waiting:
-        yield bytes(waiting)
+        waiting.append(text)
+        size += len(text)
+        if size >= _CHUNK:
+            yield "".join(waiting).encode()
+            waiting, size = [], 0
+    if size:
+        yield "".join(waiting).encode()
 
 
 class Spool:
@@ -34,7 +39,8 @@ class Spool:
         self._cipher = Cipher(AES(os.urandom(32)), CTR(os.urandom(16)))
         self._seal = self._cipher.encryptor()
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 # closed by `__exit__`
-        self._waiting = bytearray()
+        self._waiting: list[str] = []
+        self._size = 0
 
     def __enter__(self) -> "Spool":
         return self
@@ -44,8 +50,9 @@ class Spool:
 
     def write(self, text: str) -> None:
         """Add text."""
-        self._waiting += text.encode()
-        if len(self._waiting) >= _CHUNK:
+        self._waiting.append(text)
+        self._size += len(text)
+        if self._size >= _CHUNK:
             self._flush()
 
     def read(self) -> Iterator[bytes]:
@@ -68,5 +75,5 @@ class Spool:
 
     def _flush(self) -> None:
         self._file.seek(0, os.SEEK_END)
-        self._file.write(self._seal.update(bytes(self._waiting)))
-        self._waiting.clear()
+        self._file.write(self._seal.update("".join(self._waiting).encode()))
+        self._waiting, self._size = [], 0

@@ -21,7 +21,7 @@ from ownvision.data_rights.formats.unpack import Files, refused
 
 SET = "trainval"
 # The devkit lists every picture for every tag. Beyond so many lines only those that carry the tag are listed.
-_LINES = 5_000_000
+_LINES = 1_000_000
 _CARRIAGE_RETURN = {"\r": "&#13;"}  # a reader of XML would make a line feed of it
 
 
@@ -36,28 +36,31 @@ def write(pictures: Iterable[Picture], tags: Sequence[str], detection: bool) -> 
         for picture in pictures:
             count += 1
             name = picture.path.rpartition("/")[2]
-            carried = sorted(numbers[tag] for tag in set(picture.tags))
-            seen.write(json.dumps([picture.path, stem(name), carried]) + "\n")
+            # With a comma around each number, so that it is found in the line as it stands.
+            carried = "".join(f"{numbers[tag]}," for tag in picture.tags)
+            seen.write(f"{picture.path}\t,{carried}\n")
             if detection:
                 yield f"voc/Annotations/{stem(name)}.xml", chunks(_document(picture, name, spellings))
-        yield f"voc/ImageSets/Main/{SET}.txt", chunks(f"{listed}\n" for _, listed, _ in _rows(seen))
+        yield f"voc/ImageSets/Main/{SET}.txt", chunks(f"{stem(path)}\n" for path in _paths(seen))
         if not detection:
             whole = count * len(spellings) <= _LINES
             for tag, spelling in spellings.items():
                 yield f"voc/ImageSets/Main/{spelling}_{SET}.txt", chunks(_list(seen, numbers[tag], whole))
-        yield f"voc/{LINKS}", chunks(line(path, f"JPEGImages/{path.rpartition('/')[2]}") for path, _, _ in _rows(seen))
+        yield f"voc/{LINKS}", chunks(line(path, f"JPEGImages/{path.rpartition('/')[2]}") for path in _paths(seen))
 
 
-def _rows(seen: Spool) -> Iterator[tuple[str, str, list[int]]]:
-    return (tuple(json.loads(row)) for row in seen.lines())
+def _paths(seen: Spool) -> Iterator[str]:
+    return (row.rpartition("\t")[0] for row in seen.lines())
 
 
 def _list(seen: Spool, number: int, whole: bool) -> Iterator[str]:
-    for _, listed, carried in _rows(seen):
-        if number in carried:
-            yield f"{listed}  1\n"
+    sign = f",{number},"
+    for row in seen.lines():
+        path, _, carried = row.rpartition("\t")
+        if sign in carried:
+            yield f"{stem(path)}  1\n"
         elif whole:
-            yield f"{listed} -1\n"
+            yield f"{stem(path)} -1\n"
 
 
 def _document(picture: Picture, name: str, spellings: dict[str, str]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Every format a takeout holds."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ownvision.data_rights.formats import Entry, Picture, coco, linking, table, voc, yolo
@@ -23,7 +23,10 @@ def write(pictures: Callable[[], Iterable[Picture]], tags: Sequence[str], detect
     yield linking.script()
 
 
-def _of(picture: Picture, known: Collection[str]) -> Picture:
+def _of(picture: Picture, known: frozenset[str]) -> Picture:
     """The picture with each of its known tags once."""
+    carried = [*picture.tags, *[box.tag for box in picture.boxes]]
+    if known.issuperset(carried) and len(set(picture.tags)) == len(picture.tags):
+        return picture
     boxes = [box for box in picture.boxes if box.tag in known]
     return replace(picture, tags=[tag for tag in dict.fromkeys(picture.tags) if tag in known], boxes=boxes)

@@ -41,6 +41,7 @@ MEMBERS: tuple[tuple[str, str], ...] = (
     ("projects/NAME/annotations/yolo/", "The same in the form of YOLO"),
     ("projects/NAME/annotations/annotations.csv", "The same as a table"),
     ("projects/NAME/annotations/annotations.jsonl", "The same as JSON, one image per line"),
+    ("projects/NAME/annotations/link.py", "Run once, it puts the pictures where tools for VOC and YOLO look for them"),
     ("projects/NAME/restore/", "What OwnVision needs to restore the project exactly"),
     ("files.jsonl", "Path, bytes and SHA-256 of every file before this one; one per line"),
     ("manifest.json", "Format, version, counts, and the SHA-256 of files.jsonl"),

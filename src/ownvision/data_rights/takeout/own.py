@@ -338,7 +338,7 @@ class OwnProject:
                 is_default=row.is_default,
                 unlearning=row.unlearning,
             ),
-            scores=lambda: self._leaving.scores(travels),
+            scores=lambda: self._leaving.scores(row),
             exports=lambda: self._exports(row.id, number),
         )
 

@@ -54,7 +54,10 @@ _UNIX = 3
 _ENCRYPTED = 1 | 1 << 6 | 1 << 13
 _LISTS = ("files.jsonl", "manifest.json")
 _LINE = 4_096
-_DRIVE = re.compile(r"[A-Za-z]:")
+# Parts between slashes, none of them empty or leading up, no drive; a folder's name ends in a slash.
+_PLAIN = re.compile(r"(?![A-Za-z]:)(?:(?!\.{1,2}(?:/|$))[^/\\\0-\x1f]+(?:/|$))+")
+# A line of the list as it is written here; another one is read as any JSON.
+_LISTED = re.compile(rb'\{"path":"([^"\\]+)","bytes":(\d{1,18}),"sha256":"([0-9a-f]{64})"\}')
 _FOLDER = re.compile(r"projects/[^/]+/")
 
 
@@ -301,17 +304,7 @@ def _decoded(raw: bytes) -> str:
 
 
 def _check_name(name: str, raw: bytes, flags: int) -> None:
-    parts = name.removesuffix("/").split("/")
-    wrong = (
-        len(raw) > _NAME
-        or not all(parts)
-        or {".", ".."} & set(parts)
-        or "\\" in name
-        or _DRIVE.match(name)
-        or any(ord(letter) < 32 for letter in name)
-        or not (name.isascii() or flags & UTF8)
-    )
-    if wrong:
+    if len(raw) > _NAME or not _PLAIN.fullmatch(name) or not (name.isascii() or flags & UTF8):
         raise Damaged(f"{_shown(name)} is no name that a file of a takeout has.")
 
 
@@ -385,11 +378,7 @@ class Archive:
         return count, total
 
     def _note(self, line: bytes) -> int:
-        try:
-            row = json.loads(line)
-            name, size, sha256 = row["path"], row["bytes"], bytes.fromhex(row["sha256"])
-        except (ValueError, KeyError, TypeError):
-            raise Damaged("Its list of files is damaged.") from None
+        name, size, sha256 = _listed(line)
         place = self.reader.place(name) if isinstance(name, str) and name not in _LISTS else None
         if place is None or self.reader.size(place) != size or len(sha256) != 32:
             raise Damaged(f"{_shown(str(name))} is not there, or not of the size that is listed.")
@@ -447,6 +436,16 @@ class Archive:
         if len(set(found)) != len(found):
             raise Damaged("Its manifest names a project twice.")
         return [str(folder) for folder in found]
+
+
+def _listed(line: bytes) -> tuple[Any, Any, bytes]:
+    try:
+        if plain := _LISTED.fullmatch(line):
+            return plain[1].decode(), int(plain[2]), bytes.fromhex(plain[3].decode())
+        row = json.loads(line)
+        return row["path"], row["bytes"], bytes.fromhex(row["sha256"])
+    except (ValueError, KeyError, TypeError):
+        raise Damaged("Its list of files is damaged.") from None
 
 
 def parsed(name: str, model: type[M], data: bytes) -> M:

@@ -27,7 +27,8 @@ file system would not take, is called a little differently; `images.jsonl` has i
 ## What can be done with it
 
 - Look at the pictures: they are as they were uploaded, in `images/` of each project.
-- Give `annotations/` to other tools: COCO, Pascal VOC, YOLO, a table. The pictures they name are those in `images/`.
+- Give `annotations/` to other tools: COCO, Pascal VOC, YOLO, a table. Their pictures are those in `images/`; for
+  VOC and YOLO run `python annotations/link.py` first, which puts the pictures where such tools look for them.
 - Run a model: `model.onnx` is read by ONNX Runtime; `exports/` holds ready-made packages.
 - Bring it back: `ownvision data import --data DIR THIS.zip` restores the projects, also elsewhere.
 - Check that it is whole: `files.jsonl` has the SHA-256 of every file, `manifest.json` that of `files.jsonl`.

@@ -32,7 +32,6 @@ from ownvision.data_rights.takeout.contents import (
 from ownvision.data_rights.takeout.reading import Archive, Reader, parsed
 from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
-from ownvision.exporters import PLATFORMS
 from ownvision.jobs import rows
 from ownvision.learning import pixels
 from ownvision.services import accounts, exports, outputs, projects
@@ -455,7 +454,8 @@ class _Return(Arrival):
     def _stored(self, row: PredictionRow) -> bytes:
         """The picture of a stored prediction."""
         limits = self.components.settings.limits
-        data = self.source.read(self._at(row.path or "?"), limits.prediction_image_bytes)
+        most = max(limits.prediction_image_bytes, limits.training_image_bytes)  # a quick test takes more
+        data = self.source.read(self._at(row.path or "?"), most)
         try:
             info = pixels.inspect(data)
         except pixels.BadImage as error:
@@ -522,7 +522,7 @@ class _Return(Arrival):
         self.written(record)
 
     def _export(self, row: ExportRow) -> None:
-        if row.number not in self.numbers or (row.flavor or None) not in PLATFORMS.get(row.platform, ()):
+        if row.number not in self.numbers or not exports.is_nameable(row.platform, row.flavor):
             raise Damaged("It has an export that can't be one here.")
         place = self._at(row.path or "?")
         found = self.source.reader.place(place)

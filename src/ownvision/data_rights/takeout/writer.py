@@ -56,7 +56,9 @@ Out = Generator[bytes, None, None]
 K = TypeVar("K", Picture, Stored)
 _AHEAD_BYTES, _AHEAD = 16 * 2**20, 64  # of pictures that are read before they are wanted
 _PAGE_BYTES = 4 * 2**20
+_CHUNK = 256 * 2**10  # small files leave together
 _NAME = 100  # characters of a file's name
+_line = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\u0080-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]')
 _DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\.|$)")
 _SUFFIX = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "BMP": "bmp"}
@@ -75,7 +77,7 @@ class Told:
 
 
 def stream(source: Source, folder: Path, told: Told) -> Iterator[bytes]:
-    """The archive, in parts.
+    """The archive, in parts of 256 KiB or one picture.
 
     Args:
         source: What it is made from.
@@ -87,7 +89,13 @@ def stream(source: Source, folder: Path, told: Told) -> Iterator[bytes]:
     """
     with ExitStack() as stack:
         threads = stack.enter_context(ThreadPoolExecutor(2, "reading"))
-        yield from _Takeout(source, folder, told, stack, threads).parts()
+        waiting = bytearray()
+        for part in _Takeout(source, folder, told, stack, threads).parts():
+            waiting += part
+            if len(waiting) >= _CHUNK:
+                yield bytes(waiting)
+                waiting.clear()
+        yield bytes(waiting)
 
 
 class _Spool:
@@ -137,7 +145,7 @@ class _Takeout:
 
     def _end(self) -> Out:
         files = yield from self.zip.text("files.jsonl", self.listing.lines())
-        yield from self.zip.text("manifest.json", [_dump(self._manifest(files).model_dump(mode="json"), indent=2)])
+        yield from self.zip.text("manifest.json", [_page(self._manifest(files).model_dump(mode="json"))])
         yield from self.zip.end()
 
     def _manifest(self, files: Written) -> Manifest:
@@ -162,7 +170,8 @@ class _Takeout:
     def note(self, written: Written) -> None:
         """Add a file to ``files.jsonl``."""
         self.files, self.size = self.files + 1, self.size + written.size
-        self.listing.keep(_dump({"path": written.path, "bytes": written.size, "sha256": written.sha256}))
+        path = _line(written.path).encode("utf-8", "replace")
+        self.listing.keep(b'{"path":%b,"bytes":%d,"sha256":"%b"}' % (path, written.size, written.sha256.encode()))
 
     def text(self, path: str, chunks: Iterable[bytes]) -> Parts:
         """A compressed member."""
@@ -172,7 +181,7 @@ class _Takeout:
 
     def json(self, path: str, value: Any) -> Parts:
         """A member that is one JSON value."""
-        return (yield from self.text(path, [_dump(value, indent=2), b"\n"]))
+        return (yield from self.text(path, [_page(value)]))
 
     def lines(self, path: str, values: Iterable[Any]) -> Parts:
         """A member of one JSON value a line."""
@@ -517,6 +526,9 @@ def _annotation(path: str, shape: Shape) -> list[Any]:
     return [path, shape["width"], shape["height"], [tag["tagName"] for tag in shape.get("tags", ())], boxes]
 
 
-def _dump(value: Mapping[str, Any] | list[Any], indent: int | None = None) -> bytes:
-    separators = (",", ":") if indent is None else (",", ": ")
-    return json.dumps(value, ensure_ascii=False, indent=indent, separators=separators).encode("utf-8", "replace")
+def _dump(value: Mapping[str, Any] | list[Any]) -> bytes:
+    return _line(value).encode("utf-8", "replace")
+
+
+def _page(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, indent=2).encode("utf-8", "replace") + b"\n"

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -28,7 +29,7 @@ UTF8 = 0x800
 _FIRST = datetime(1980, 1, 1, tzinfo=UTC)
 _REGULAR = 0o100600 << 16
 _BY_UNIX = 3 << 8 | 45
-_IN_MEMORY, _STEP = 4 * 2**20, 2**20
+_TINY, _IN_MEMORY, _STEP = 1_024, 4 * 2**20, 2**20
 _LEVEL = 1  # of JSON and XML the best one saves a third more, and takes five times as long
 
 
@@ -70,7 +71,16 @@ class Writer:
 
     def text(self, path: str, chunks: Iterable[bytes]) -> Parts:
         """A compressed entry of any length."""
-        return self._spooled(path, chunks, DEFLATED)
+        # Most entries are the annotation of one picture: they are not worth a compressor.
+        beginning, size, rest = [], 0, iter(chunks)
+        for chunk in rest:
+            beginning.append(chunk)
+            size += len(chunk)
+            if size > _TINY:
+                return (yield from self._spooled(path, chain(beginning, rest), DEFLATED))
+        data = b"".join(beginning)
+        yield from self.stored(path, data, zlib.crc32(data))
+        return Written(path, size, hashlib.sha256(data).hexdigest())
 
     def binary(self, path: str, chunks: Iterable[bytes]) -> Parts:
         """An entry of any length that is not compressed."""

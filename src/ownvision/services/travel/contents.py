@@ -2,8 +2,8 @@
 
 In this order: ``project.json``, ``tags.json``; for each page of images ``images/N.json`` and each picture of it as
 ``images/SEQ``, or an empty ``images/SEQ.missing`` where it was erased meanwhile; for each iteration
-``iterations/NUMBER.json``, ``iterations/NUMBER.onnx`` and ``iterations/NUMBER-N.json`` with its scores; last
-``counts.json``.
+``iterations/NUMBER.json``, ``iterations/NUMBER.onnx`` where it has a model, and ``iterations/NUMBER-N.json`` with its
+scores; last ``counts.json``.
 """
 
 from datetime import datetime
@@ -127,8 +127,8 @@ class IterationMember(_Member):
     """``iterations/NUMBER.json``; `custom_base` is the number of the iteration it went on from.
 
     `left_out`: images of its revision that were restricted when it was fitted, by their number.
-    `performance` is what another service measured (`store.tables.Iteration.origin`): then there is no model, no tag has
-    a position, and nothing follows this member.
+    `performance` is what another service measured (`store.tables.Iteration.origin`): then there is no model, and scores
+    follow only where that service gave them.
     """
 
     number: Annotated[int, Field(ge=1, lt=2**31)]

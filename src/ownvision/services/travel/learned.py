@@ -2,8 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import insert
@@ -17,6 +17,7 @@ from ownvision.services.travel import tar
 from ownvision.services.travel.contents import (
     JSON_BYTES,
     MODEL_BYTES,
+    TEXT,
     FrozenTag,
     IterationMember,
     ScoredRow,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from ownvision.services.travel.arriving import Arrival
 
 _KINDS = ("Regular", "Advanced")
+# Of a tag, and of a whole iteration, in the wire's order.
+FIGURES = ("precision", "precisionStdDeviation", "recall", "recallStdDeviation", "averagePrecision")
 
 
 def take(arrival: "Arrival", number: int) -> None:
@@ -78,7 +81,7 @@ def take(arrival: "Arrival", number: int) -> None:
 
 
 def _check(arrival: "Arrival", told: IterationMember) -> list[FrozenTag]:
-    """The tags that the iteration learned, in the order of its model's output; none where another service has it."""
+    """The tags that the iteration learned, in the order of its model's output (or of its scores)."""
     limits, quota = arrival.components.settings.limits, arrival.tier.iterations_per_project
     what = f"Iteration {told.number}"
     if quota is not None and len(arrival.numbers) >= quota:
@@ -98,13 +101,35 @@ def _check(arrival: "Arrival", told: IterationMember) -> list[FrozenTag]:
     if any(tag.type not in tags.TYPES or len(tag.name) > limits.name_characters for tag in told.tags):
         raise tar.Damaged(f"{what} has a tag that can't be one here.")
     trained = sorted((tag for tag in told.tags if tag.position is not None), key=lambda tag: tag.position or 0)
-    if told.performance is not None:
-        if trained:
-            raise tar.Damaged(f"{what} was measured elsewhere, so that no model here can know its tags.")
-        return trained
-    if not trained or [tag.position for tag in trained] != list(range(len(trained))):
+    if (not trained and told.performance is None) or [tag.position for tag in trained] != list(range(len(trained))):
         raise tar.Damaged(f"{what} does not say which tags its model knows.")
     return trained
+
+
+def _origin(arrival: "Arrival", told: IterationMember) -> dict[str, Any] | None:
+    """What another service measured, with the ids that the tags have here; None: the iteration has its model.
+
+    Only what `IterationPerformance` has is taken: a sender's further words would be shown to callers.
+    """
+    if told.performance is None:
+        return None
+    known = {tag.id for tag in told.tags}
+    try:
+        rows = [
+            {"id": arrival.tags[row["id"]], "name": str(row["name"])[:TEXT], **_figures(row)}
+            for row in told.performance["perTagPerformance"]
+            if row["id"] in known
+        ]
+        return {"performance": {"perTagPerformance": rows, **_figures(told.performance)}}
+    except (KeyError, TypeError, ValueError):
+        raise tar.Damaged(f"The performance of iteration {told.number} is none.") from None
+
+
+def _figures(said: Mapping[str, Any]) -> dict[str, float | None]:
+    figures = {name: None if said.get(name) is None else float(said[name]) for name in FIGURES}
+    if any(value is not None and not 0 <= value <= 1 for value in figures.values()):
+        raise ValueError("not between 0 and 1")
+    return figures
 
 
 def _usable(arrival: "Arrival", told: IterationMember, trained: Sequence[FrozenTag]) -> bytes:
@@ -158,7 +183,7 @@ def _row(arrival: "Arrival", told: IterationMember, project: Project, iteration_
         selected_tags=[arrival.tags[tag] for tag in told.selected_tags],
         custom_base_model=None if base is None else {"projectId": project.id, "iterationId": base},
         pipeline=told.pipeline,
-        origin=None if told.performance is None else {"performance": told.performance},
+        origin=_origin(arrival, told),
         left_out=[image_id for seq in told.left_out if (image_id := arrival.image_id(seq)) is not None],
     )
 

@@ -124,10 +124,16 @@ def _iteration(leaving: "Departure", row: Iteration) -> Iterator[bytes]:
         try:
             model = leaving.components.blobs.read(ledger.iteration_prefix(row.project_id, row.model_id) + MODEL)
         except ABSENT:
-            return
+            model = None
     with leaving.components.database.read() as session:
-        told = leaving.told(session, row)
-    if told is None:
+        newest = session.get(Iteration, row.id)
+        told = None if newest is None else leaving.told(session, newest)
+    if newest is None or told is None:
+        return
+    if newest.model_id != row.model_id:  # it was fitted anew meanwhile
+        yield from _iteration(leaving, newest)
+        return
+    if model is None and row.origin is None:
         return
     yield _json(f"iterations/{row.number}.json", told)
     if model is not None:
@@ -349,13 +355,14 @@ class Departure:
         """Pages of an iteration's scores, then of its lineage.
 
         Raises:
-            Withdrawn: Also where the iteration was deleted: half of its scores are out.
+            Withdrawn: Also where the iteration was deleted, or its model replaced: half of its scores are out.
         """
         last, erased = -1, ""
         while True:
             with self.components.database.read() as session:
                 self._project(session)
-                if session.get(Iteration, row.id) is None:
+                newest = session.get(Iteration, row.id)
+                if newest is None or newest.model_id != row.model_id:
                     raise Withdrawn
                 found = session.execute(
                     select(ScoredImage, Image.seq)

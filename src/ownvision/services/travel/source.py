@@ -26,7 +26,7 @@ from ownvision.store.keys import KeyMissing
 from ownvision.store.tables import ProjectExport
 
 _PIPED, _PIPE = 256 * 1024, 2**20
-_PURPOSE = "import token"
+PURPOSE = "import token"
 _REDIRECTS = 5
 _LONGEST = 4_096
 _MEDIA = "application/x-tar"
@@ -63,7 +63,7 @@ def recognised(components: Components, base_url: str, token: str) -> dict[str, A
         return {"export": export_id}
     if path is not None or not uris.is_project(at) or len(address) > _LONGEST:
         raise refused("it is not one that ExportProject gave, or was altered; send it percent-encoded, and whole.")
-    return {"address": base64.b64encode(components.keys.seal(address.encode(), _PURPOSE)).decode()}
+    return {"address": base64.b64encode(components.keys.seal(address.encode(), PURPOSE)).decode()}
 
 
 def is_own(payload: Mapping[str, Any]) -> bool:
@@ -88,7 +88,7 @@ def chunks(
         yield from _read_here(components, payload["export"])
         return
     try:
-        address = components.keys.open(base64.b64decode(payload["address"]), _PURPOSE).decode()
+        address = components.keys.open(base64.b64decode(payload["address"]), PURPOSE).decode()
     except (KeyMissing, KeyError, ValueError):
         raise refused("it was kept by another installation; import the project again.") from None
     yield from _fetched(components, address, deadline)

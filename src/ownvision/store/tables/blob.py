@@ -10,7 +10,19 @@ from sqlalchemy.types import TypeDecorator
 from ownvision.store.tables.base import Base, now
 
 # The data map (`data_rights.inventory`) says of each what it is; one that is not here can't be stored.
-KINDS = ("image", "prediction", "iteration", "export", "takeout", "rows", "tag", "project", "account")
+KINDS = (
+    "image",
+    "prediction",
+    "iteration",
+    "export",
+    "takeout",
+    "rows",
+    "tag",
+    "project",
+    "account",
+    "model",
+    "archive",
+)
 
 
 class _Kind(TypeDecorator[str]):

@@ -60,7 +60,7 @@ class Iteration(Base):
     notify_email: Mapped[bytes | None] = mapped_column(LargeBinary)  # encrypted; forgotten once the mail is queued
     error: Mapped[str | None]
     # Performance that another service measured: the iteration has no model here, it is there to be read.
-    origin: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    origin: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     image_count: Mapped[int] = mapped_column(default=0)
     tagged_count: Mapped[int] = mapped_column(default=0)
     # Names the model's prefix: the iteration's own id, until it is fitted anew; then another, so that both may be there

@@ -54,7 +54,6 @@ class Takeout(Base):
     sha256: Mapped[str | None] = mapped_column(String(64))
     counts: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     created: Mapped[datetime] = mapped_column(default=now)
-    expires: Mapped[datetime]
 
 
 class AuditEvent(Base):

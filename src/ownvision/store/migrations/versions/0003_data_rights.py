@@ -92,7 +92,6 @@ def upgrade() -> None:
         sa.Column("sha256", sa.String(length=64), nullable=True),
         sa.Column("counts", sa.JSON(), nullable=False),
         sa.Column("created", _MOMENT, nullable=False),
-        sa.Column("expires", _MOMENT, nullable=False),
         _owner("takeouts", "account_id", "accounts"),
         _owner("takeouts", "project_id", "projects"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_takeouts")),
