@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from ownvision.client import ClientError
@@ -58,7 +57,10 @@ def installation(data: Path | None) -> Iterator["Components"]:
 
 
 def _command() -> str:
-    context = click.get_current_context(silent=True)
+    # Typer carries a Click of its own, whose context the package `click` does not know.
+    from typer._click.globals import get_current_context
+
+    context = get_current_context(silent=True)
     return "" if context is None else context.command_path.partition(" ")[2]
 
 
