@@ -42,6 +42,32 @@ def test_the_migrated_schema_is_that_of_the_tables(database: Database) -> None:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
+def test_scores_of_before_the_models_had_ids_are_those_of_the_iterations(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    engine = create_engine(url)
+
+    def to(revision: str, step: Callable[[Config, str], None]) -> None:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            step(config, revision)
+
+    def scores() -> list[tuple[Any, ...]]:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text("SELECT * FROM scored_images"))]
+
+    to("0002", command.upgrade)
+    old = (1, "one", "image", 0, b"s", b"t")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO scored_images VALUES (?, ?, ?, ?, ?, ?)", old)
+    to("0003", command.upgrade)
+    assert scores() == [(*old, "one")]
+    to("0002", command.downgrade)
+    assert scores() == [old]
+    engine.dispose()
+
+
 def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
     def fail() -> None:
         with database.write() as session:

@@ -47,7 +47,8 @@ def _forget_messages(session: Session) -> int:
 def _forget_errors(session: Session) -> int:
     """A job or training that has failed says of which picture; once that is erased, it does not."""
     count = 0
-    for table in (Job, Iteration):
+    tables: tuple[type[Job | Iteration], ...] = (Job, Iteration)
+    for table in tables:
         named = or_(*(table.error.ilike(f"%{noun} ________-____-%") for noun in _PICTURES))
         for row in session.scalars(select(table).where(named)):
             told = _PICTURE.sub(lambda found: _told(session, found), row.error or "")

@@ -1,12 +1,13 @@
 """The job that fits a model anew without the images that were erased, and puts it in the old one's place.
 
 The frozen revision lacks the erased images' rows, so what `fitting` learns from is exactly the rest: for a classifier
-this is exact unlearning. The new model and its scores are written under the job's id while the old one answers; one short
-transaction puts it in the old one's place, whose scores then go in parts; the receipts wait for that. If it can't be
-fitted, nobody is to be answered by the old one: it is unpublished.
+this is exact unlearning. The new model and its scores are written under the job's id while the old one answers;
+one short transaction puts it in the old one's place, whose scores then go in parts; the receipts wait for that. If it
+can't be fitted, nobody is to be answered by the old one: it is unpublished.
 """
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -18,11 +19,12 @@ from ownvision.jobs import rows
 from ownvision.services import exports, fitting, outputs, training
 from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL, Trained
-from ownvision.store import ledger, tally
+from ownvision.store import audit, ledger, tally
 from ownvision.store.tables import Iteration, Project, Receipt, ScoredImage, Suggestion
 from ownvision.store.tables.base import now
 
 _PART = 2_000
+_CLEARED = {"receipts", "suggestions"}
 
 
 def run(components: Components, claim: rows.Claim) -> None:
@@ -40,8 +42,10 @@ def run(components: Components, claim: rows.Claim) -> None:
             raise rows.Cancelled(claim.job_id)
     if iteration.model_id != claim.job_id:  # else an earlier attempt got that far
         _replace(components, claim, iteration, begun)
-    while not _cleared(components, claim):
-        pass
+    act = audit.current()
+    with audit.acting(None if act is None else replace(act, upkeep=act.upkeep | _CLEARED)):  # the swap was the event
+        while not _cleared(components, claim):
+            pass
 
 
 def failed(session: Session, project_id: str, iteration_id: str, reason: str) -> None:
@@ -74,7 +78,7 @@ def _replace(components: Components, claim: rows.Claim, iteration: Iteration, be
 
 
 def _swap(components: Components, claim: rows.Claim, trained: Trained, seconds: float) -> bool:
-    """The new model answers from here on; False when images were erased or restricted meanwhile: then all must be done anew."""
+    """The new model takes the old one's place; False when images went or were restricted meanwhile: all anew."""
     with components.database.write() as session:
         project = session.get(Project, claim.project_id, with_for_update=True)
         outputs.hold(session, claim)
@@ -136,7 +140,12 @@ def _remove_rows(session: Session, iteration: Iteration, most: int | None) -> in
     """
     old: tuple[tuple[str, type[ScoredImage | Suggestion], Any, Any], ...] = (
         ("scores", ScoredImage, ScoredImage.id, ScoredImage.model_id != iteration.model_id),
-        ("suggestions", Suggestion, Suggestion.image_seq, Suggestion.created < iteration.trained_at),
+        (
+            "suggestions",
+            Suggestion,
+            Suggestion.image_seq,
+            Suggestion.created < (iteration.trained_at or iteration.created),
+        ),
     )
     total = 0
     for kind, table, key, condition in old:
