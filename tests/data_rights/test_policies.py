@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from ownvision.data_rights import lineage, policies, receipts, refit
 from ownvision.errors import OwnVisionError
@@ -391,6 +391,8 @@ def scored_by(house: Components) -> set[str]:
 def test_a_reader_sees_all_old_or_all_new_scores_whenever_they_look(house: Components) -> None:
     home = home_with(house, "retrain", t.train)
     home.erase(home.images["red"][0])
+    with house.database.write() as session:
+        session.execute(update(ScoredImage).values(scores=bytes(8)))  # the old model found nothing
     old = figures(home)
     seen: list[tuple[dict[str, Any], int]] = []
     runner.run(watched(house, lambda: seen.append(figures(home))), t.claim(house))
