@@ -1,6 +1,8 @@
 """Migrations, transactions, and what the ledger does between them."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -52,9 +54,8 @@ def test_scores_of_before_models_had_ids_are_of_the_iterations_own(tmp_path: Pat
 
     command.upgrade(database._alembic(), "0002")
     old = (1, "one", "image", 0, b"s", b"t")
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
-        connection.exec_driver_sql("INSERT INTO scored_images VALUES (?, ?, ?, ?, ?, ?)", old)
+    with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+        connection.execute("INSERT INTO scored_images VALUES (?, ?, ?, ?, ?, ?)", old)
         connection.commit()
     command.upgrade(database._alembic(), "0003")
     assert scores() == [(*old, "one")]
