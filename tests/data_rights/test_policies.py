@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
-from ownvision.data_rights import lineage, policies, receipts
+from ownvision.data_rights import lineage, policies, receipts, refit
 from ownvision.errors import OwnVisionError
 from ownvision.jobs import handlers, rows, runner
-from ownvision.services import exports, iterations, outputs, performance, predictions, projects
+from ownvision.services import exports, fitting, iterations, outputs, performance, predictions, projects
 from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL
 from ownvision.store import ledger
@@ -351,6 +351,110 @@ def test_a_refit_that_was_killed_is_taken_up_and_leaves_nothing_behind(house: Co
     assert len([key for key in t.files(house) if key.endswith(MODEL)]) == 1
 
 
+def figures(home: Home) -> tuple[dict[str, Any], int]:
+    """What a reader is told of an iteration's scores."""
+    with home.house.database.read() as session:
+        told = performance.of_iteration(session, home.project, home.iteration.id)
+        return told, performance.image_count(session, home.project, home.iteration.id)
+
+
+class _Killed(BaseException):
+    """The process of a job ends here."""
+
+
+def watched(house: Components, before: Callable[[], object]) -> Components:
+    """A house in which something happens before each write transaction."""
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(house.database, name)
+
+        def write(self) -> Any:
+            before()
+            return house.database.write()
+
+    return replace(house, database=Watched())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "_PART", 5)
+    monkeypatch.setattr(refit, "_PART", 5)
+
+
+def scored_by(house: Components) -> set[str]:
+    with house.database.read() as session:
+        return set(session.scalars(select(ScoredImage.model_id)))
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_reader_sees_all_old_or_all_new_scores_whenever_they_look(house: Components) -> None:
+    home = home_with(house, "retrain", t.train)
+    home.erase(home.images["red"][0])
+    with house.database.write() as session:
+        session.execute(update(ScoredImage).values(scores=bytes(8)))  # the old model found nothing
+    old = figures(home)
+    seen: list[tuple[dict[str, Any], int]] = []
+    runner.run(watched(house, lambda: seen.append(figures(home))), t.claim(house))
+    new = figures(home)
+    assert scored_by(house) == {home.now.model_id}
+    with house.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(ScoredImage)) == new[1] == 12
+    assert new != old
+    turn = seen.index(new)
+    assert seen == [old] * turn + [new] * (len(seen) - turn)
+    assert turn > 3  # parts were written before it
+    assert len(seen) - turn > 2  # and removed after it
+
+
+def killed_when(home: Home, swapped: bool, parts: int) -> None:
+    """A worker's attempt at a refit that ends so many transactions after it has staged a score, or has swapped."""
+    old, left = home.now.model_id, parts
+
+    def die() -> None:
+        nonlocal left
+        if home.now.model_id != old if swapped else len(scored_by(home.house)) > 1:
+            left -= 1
+            if left < 0:
+                raise _Killed
+
+    with pytest.raises(_Killed):
+        runner.run(watched(home.house, die), t.claim(home.house))
+    rows.recover(home.house.database, handlers.on_failed, rows.any_running())
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize(("swapped", "parts"), [(False, 0), (False, 1), (True, 0), (True, 1)])
+@pytest.mark.parametrize("then", ["taken up", "cancelled", "more erased"])
+def test_a_kill_amid_staging_or_clearing_leaves_no_score_and_no_receipt_too_early(
+    house: Components, swapped: bool, parts: int, then: str
+) -> None:
+    home = home_with(house, "retrain", e.pretended)
+    with house.database.write() as session:
+        session.add_all(
+            ScoredImage(iteration_id=home.iteration.id, image_id=id, scores=b"", truth=b"")
+            for id in (*home.images["red"], *home.images["blue"])
+        )
+    receipt = home.erase(home.images["red"][0])
+    killed_when(home, swapped, parts)
+    assert len(scored_by(house)) == 2
+    assert settled(house) == set()
+    asked = {receipt.id}
+    if then == "cancelled":
+        with house.database.write() as session:
+            (job,) = session.scalars(select(Job).where(Job.kind == "refit"))
+            stopped = rows.cancel_job(session, job.id)
+            assert stopped is not None
+            handlers.on_failed(session, stopped, "Cancelled.")
+    elif then == "more erased":
+        asked.add(home.erase(home.images["red"][1]).id)
+    t.work(house)
+    assert scored_by(house) == {home.now.model_id}
+    given_up = then == "cancelled" and not swapped
+    assert (home.now.unlearning, home.now.erased_count) == (("failed", 1) if given_up else ("refitted", 0))
+    assert settled(house) == asked
+
+
 def test_a_refit_that_is_given_up_keeps_only_the_old_model_and_unpublishes_it(house: Components) -> None:
     home = home_with(house, "retrain", e.pretended)
     home.erase(home.images["red"][0])
@@ -380,15 +484,15 @@ def test_an_iteration_deleted_while_it_is_refitted_leaves_nothing(house: Compone
 def test_one_model_can_be_refitted_by_hand(house: Components) -> None:
     home = home_with(house, "keep", e.pretended)
 
-    def refit() -> Job:
+    def ask() -> Job:
         with house.database.write() as session:
             locked = projects.get(session, home.project.account_id, home.project.id, lock=True)
             return policies.refit(session, locked, home.iteration.id)
 
     with pytest.raises(OwnVisionError, match="no image that was erased"):
-        refit()
+        ask()
     home.erase(home.images["red"][0])
-    refit()
+    ask()
     t.work(house)
     assert (home.now.unlearning, home.now.erased_count, home.now.publish_name) == ("refitted", 0, "colours")
 

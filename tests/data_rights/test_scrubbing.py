@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from ownvision.data_rights import scrubbing
+from ownvision.data_rights import orphans, scrubbing
 from ownvision.services.components import Components
 from ownvision.store import ledger
-from ownvision.store.tables import Account, Blob, Project
+from ownvision.store.tables import Account, Blob, Iteration, Job, Project
 from ownvision.store.tables.base import now
+from tests.data_rights import erasing as e
 from tests.services import trained as t
 
 
@@ -76,6 +77,27 @@ def test_the_database_is_rewritten_once_for_many_erasures(
 
 
 @pytest.mark.slow
+def test_an_error_names_a_picture_only_as_long_as_it_is_there(house: Components) -> None:
+    project = t.make_project(house, "Colours")
+    tag_id = t.make_tag(house, project, "red")
+    gone, stays = t.upload(house, project, [t.coloured(0, 0), t.coloured(0, 1)], [tag_id])
+    blue = t.make_tag(house, project, "blue")
+    t.upload(house, project, [t.coloured(1, seed) for seed in range(5)], [blue])
+    t.upload(house, project, [t.coloured(0, seed) for seed in range(2, 7)], [tag_id])
+    iteration = t.start(house, project)
+    text = "Image {} can't be read, image {} too."
+    with house.database.write() as session:
+        session.execute(update(Iteration).values(error=text.format(gone, stays)))
+        session.execute(update(Job).where(Job.subject == iteration.id).values(error=text.format(stays, gone)))
+    e.erase(house, project, [gone])
+    assert orphans.forget(house.database) == 2
+    with house.database.read() as session:
+        assert session.get_one(Iteration, iteration.id).error == text.format("(erased)", stays)
+        job = session.scalars(select(Job).where(Job.subject == iteration.id)).one()
+        assert job.error == text.format(stays, "(erased)")
+    assert orphans.forget(house.database) == 0
+
+
 def test_after_a_scrub_no_file_holds_a_word_of_what_was_erased(house: Components) -> None:
     words = [f"Herbarium of Ada number {number}" for number in range(200)]
     made = [t.make_project(house, word) for word in words]

@@ -1,10 +1,13 @@
 """Migrations, transactions, and what the ledger does between them."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import select, text, update
@@ -40,6 +43,25 @@ def test_the_migrated_schema_is_that_of_the_tables(database: Database) -> None:
     assert database.is_migrated()
     with database.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_scores_of_before_models_had_ids_are_of_the_iterations_own(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'old.db'}")
+
+    def scores() -> list[tuple[object, ...]]:
+        with database.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text("SELECT * FROM scored_images"))]
+
+    command.upgrade(database._alembic(), "0002")
+    old = (1, "one", "image", 0, b"s", b"t")
+    with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+        connection.execute("INSERT INTO scored_images VALUES (?, ?, ?, ?, ?, ?)", old)
+        connection.commit()
+    command.upgrade(database._alembic(), "0003")
+    assert scores() == [(*old, "one")]
+    command.downgrade(database._alembic(), "0002")
+    assert scores() == [old]
+    database.close()
 
 
 def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:

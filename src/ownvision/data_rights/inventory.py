@@ -415,7 +415,7 @@ BESIDE: tuple[Kind, ...] = (
         "per-image scores",
         "what a model that had not seen an image said of it, beside what it is; of an image that was erased since the "
         "pair stays without the image, so that the iteration's figures don't move",
-        (rows("scored_images", "id iteration_id image_id fold scores truth"),),
+        (rows("scored_images", "id iteration_id model_id image_id fold scores truth"),),
         "to compute an iteration's performance at any threshold",
         KEPT_WITH_ITERATION,
         ("GetImagePerformances",),

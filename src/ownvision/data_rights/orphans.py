@@ -1,20 +1,27 @@
-"""Jobs and messages about what is no more: they name it, so they go before the database is rewritten."""
+"""What names what is no more, jobs and messages and their errors: it goes before the database is rewritten."""
 
-from sqlalchemy import delete, select
+import re
+
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from ownvision.jobs import rows
 from ownvision.store.database import Database
-from ownvision.store.tables import Account, Export, Iteration, Job, Notification, Project, Takeout
+from ownvision.store.tables import Account, Export, Image, Iteration, Job, Notification, Prediction, Project, Takeout
 
 _SUBJECTS = (Iteration.id, Export.id, Takeout.id, Project.id, Account.id)
 _NAMED = (("iterationId", Iteration.id), ("exportId", Export.id))
+
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_PICTURES = {"image": Image.id, "prediction": Prediction.id}
+_PICTURE = re.compile(rf"\b({'|'.join(_PICTURES)}) ({_UUID})", re.IGNORECASE)
+_ERASED = "(erased)"
 
 
 def forget(database: Database) -> int:
     """Remove what is over and about nothing that is there; returns how much it was."""
     with database.write() as session:
-        return _forget_jobs(session) + _forget_messages(session)
+        return _forget_jobs(session) + _forget_messages(session) + _forget_errors(session)
 
 
 def _forget_jobs(session: Session) -> int:
@@ -35,3 +42,24 @@ def _forget_messages(session: Session) -> int:
                 break
     session.flush()
     return count
+
+
+def _forget_errors(session: Session) -> int:
+    """A job or training that has failed says of which picture; once that is erased, it does not."""
+    count = 0
+    tables: tuple[type[Job | Iteration], ...] = (Job, Iteration)
+    for table in tables:
+        named = or_(*(table.error.ilike(f"%{noun} ________-____-%") for noun in _PICTURES))
+        for row in session.scalars(select(table).where(named)):
+            told = _PICTURE.sub(lambda found: _told(session, found), row.error or "")
+            count += told != row.error
+            row.error = told
+    session.flush()
+    return count
+
+
+def _told(session: Session, found: re.Match[str]) -> str:
+    noun, id = found.groups()
+    column = _PICTURES[noun.lower()]
+    there = session.scalar(select(column).where(column == id.lower()).limit(1))
+    return f"{noun} {_ERASED}" if there is None else found.group()

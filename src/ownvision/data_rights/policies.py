@@ -75,7 +75,7 @@ def refit(session: Session, project: Project, iteration_id: str) -> Job:
             "BadRequestTrainingValidationFailed",
             f"Not enough images for training: a tag of {iteration.name} has none left, or its model is not here.",
         )
-    return _queue(session, project, iteration)
+    return queue(session, project, iteration)
 
 
 def unlearn(session: Session, model_ids: Sequence[str]) -> int:
@@ -111,6 +111,30 @@ def give_up(session: Session, iteration: Iteration) -> str:
     return FAILED
 
 
+def queue(session: Session, project: Project, iteration: Iteration) -> Job:
+    """Queue the job that fits an iteration's model anew; open receipts of what it has learned from wait for it."""
+    payload: dict[str, Any] = {"augmentation": dict(project.augmentation)}
+    trained = session.scalar(
+        select(Job.payload)
+        .where(Job.kind.in_(("train", REFIT)), Job.subject == iteration.id)
+        .order_by(Job.created.desc())
+        .limit(1)
+    )
+    iteration.unlearning = PENDING
+    waiting = select(Receipt.id).where(Receipt.id.in_(_pending_receipts(iteration.id)), Receipt.state == receipts.OPEN)
+    ledger.wait_for(session, project.account_id, project.id, iteration.id, session.scalars(waiting).all())
+    return rows.enqueue(
+        session,
+        kind=REFIT,
+        account_id=project.account_id,
+        project_id=project.id,
+        subject=iteration.id,
+        lane=rows.TRAINING,
+        priority=_FIRST,
+        payload=payload if trained is None else dict(trained),
+    )
+
+
 def _keep(session: Session, project: Project, iteration: Iteration) -> str:
     if iteration.unlearning != PENDING:  # by an earlier policy: it will forget these too
         iteration.unlearning = KEPT
@@ -122,7 +146,7 @@ def _retrain(session: Session, project: Project, iteration: Iteration) -> str:
         return _keep(session, project, iteration)
     if not _fittable(session, iteration):
         return give_up(session, iteration)
-    _queue(session, project, iteration)
+    queue(session, project, iteration)
     return PENDING
 
 
@@ -166,26 +190,3 @@ def _fittable(session: Session, iteration: Iteration) -> bool:
         IterationTag.iteration_id == iteration.id, IterationTag.position.is_not(None), IterationTag.image_count < 1
     )
     return iteration.origin is None and not session.scalar(bare)
-
-
-def _queue(session: Session, project: Project, iteration: Iteration) -> Job:
-    payload: dict[str, Any] = {"augmentation": dict(project.augmentation)}
-    trained = session.scalar(
-        select(Job.payload)
-        .where(Job.kind.in_(("train", REFIT)), Job.subject == iteration.id)
-        .order_by(Job.created.desc())
-        .limit(1)
-    )
-    iteration.unlearning = PENDING
-    waiting = select(Receipt.id).where(Receipt.id.in_(_pending_receipts(iteration.id)), Receipt.state == receipts.OPEN)
-    ledger.wait_for(session, project.account_id, project.id, iteration.id, session.scalars(waiting).all())
-    return rows.enqueue(
-        session,
-        kind=REFIT,
-        account_id=project.account_id,
-        project_id=project.id,
-        subject=iteration.id,
-        lane=rows.TRAINING,
-        priority=_FIRST,
-        payload=payload if trained is None else dict(trained),
-    )

@@ -5,7 +5,7 @@ together. If images were erased from all iterations meanwhile, what was computed
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -70,8 +70,9 @@ def run(components: Components, claim: rows.Claim) -> None:
         trained = fit(components, claim, "Training")
         prefix = ledger.iteration_prefix(claim.project_id, claim.subject)
         outputs.write(components, claim, prefix, "iteration", MODEL, trained.model)
-        _record_scores(components, claim, claim.subject, trained.scored)
-        if _complete(components, claim, prefix, trained, time.monotonic() - begun):
+        if record_scores(components, claim, claim.subject, trained) and _complete(
+            components, claim, prefix, trained, time.monotonic() - begun
+        ):
             return
 
 
@@ -116,6 +117,56 @@ def fit(components: Components, claim: rows.Claim, status: str, least: int = 0) 
                 f"Image {error.image_id} can't be read; delete it, upload it anew and train again.",
             ) from None
         return Trained(model, scored, erased, frozen.left_out)
+
+
+def record_scores(components: Components, claim: rows.Claim, model_id: str, trained: Trained) -> bool:
+    """Write a model's scores in parts, so that no writer waits long; they count once the iteration has the model.
+
+    Args:
+        components: Where the database is.
+        claim: Of the job; its subject is the iteration. What earlier attempts left is removed first.
+        model_id: The model that the scores are of.
+        trained: It, and its scores.
+
+    Returns:
+        False when an image was erased meanwhile: then all must be done anew, and no row may name it.
+
+    Raises:
+        Stale: The job is no longer this worker's.
+        Cancelled: It was asked to stop, or its iteration is gone.
+    """
+    while remove_scores(components, claim, model_id):
+        pass
+    for start in range(0, len(trained.scored), _PART):
+        ids = {"iteration_id": claim.subject, "model_id": model_id}
+        part = [{**row, **ids} for row in trained.scored[start : start + _PART]]
+        with components.database.write() as session:
+            session.get(Project, claim.project_id, with_for_update=True)  # nobody erases meanwhile (PostgreSQL)
+            outputs.hold(session, claim)
+            if session.get(Iteration, claim.subject) is None:
+                raise rows.Cancelled(claim.job_id)
+            if _erased(session, claim.subject) != trained.erased:
+                return False
+            insert_all(session, ScoredImage, part)
+    return True
+
+
+def remove_scores(components: Components, claim: rows.Claim, model_id: str) -> int:
+    """Remove a part of a model's scores; returns how many they were.
+
+    Raises:
+        Stale: The job is no longer this worker's.
+        Cancelled: It was asked to stop.
+    """
+    with components.database.write() as session:
+        outputs.hold(session, claim)
+        some = select(ScoredImage.id).where(ScoredImage.iteration_id == claim.subject, ScoredImage.model_id == model_id)
+        gone = session.execute(
+            delete(ScoredImage)
+            .where(ScoredImage.id.in_(some.limit(_PART)))
+            .execution_options(synchronize_session=False)
+        )
+        return int(gone.rowcount)  # type: ignore[attr-defined]
 
 
 def settle(session: Session, iteration: Iteration, trained: Trained) -> bool:
@@ -252,22 +303,6 @@ def _original(components: Components, prefix: str) -> bytes:
 
 def _erased(session: Session, iteration_id: str) -> int:
     return session.scalar(select(func.count()).select_from(Lineage).where(Lineage.iteration_id == iteration_id)) or 0
-
-
-def _record_scores(
-    components: Components, claim: rows.Claim, iteration_id: str, scored: Sequence[dict[str, Any]]
-) -> None:
-    """Written in parts, so that no writer waits long; they count only once the iteration is completed."""
-    with components.database.write() as session:
-        outputs.hold(session, claim)
-        session.execute(delete(ScoredImage).where(ScoredImage.iteration_id == iteration_id))
-    for start in range(0, len(scored), _PART):
-        part = [{**row, "iteration_id": iteration_id} for row in scored[start : start + _PART]]
-        with components.database.write() as session:
-            outputs.hold(session, claim)
-            if session.get(Iteration, iteration_id) is None:
-                raise rows.Cancelled(claim.job_id)
-            insert_all(session, ScoredImage, part)
 
 
 def _complete(components: Components, claim: rows.Claim, prefix: str, trained: Trained, seconds: float) -> bool:

@@ -67,7 +67,7 @@ def measure(session: Session, iteration: Iteration, tags: int, threshold: float,
     """Precision, recall and average precision of a completed iteration of so many tags."""
     scored = session.execute(
         select(ScoredImage.scores, ScoredImage.truth, ScoredImage.fold)
-        .where(ScoredImage.iteration_id == iteration.id)
+        .where(*_current(iteration))
         .order_by(ScoredImage.id)
     ).all()
     if DOMAINS[iteration.domain_id].type == CLASSIFICATION:
@@ -147,8 +147,14 @@ def image_count(session: Session, project: Project, iteration_id: str, tag_ids: 
     return session.scalar(select(func.count()).select_from(query.subquery())) or 0
 
 
+def _current(iteration: Iteration) -> list[ColumnElement[bool]]:
+    """Scores of the model that the iteration has in this very statement: it may be replaced between two."""
+    model = select(Iteration.model_id).where(Iteration.id == iteration.id).scalar_subquery()
+    return [ScoredImage.iteration_id == iteration.id, ScoredImage.model_id == model]
+
+
 def _scored(iteration: Iteration, tag_ids: Sequence[str]) -> Select[Image, bytes]:
-    conditions: list[ColumnElement[bool]] = [ScoredImage.iteration_id == iteration.id]
+    conditions = _current(iteration)
     if tag_ids:
         carries = select(ImageTag.id).where(
             ImageTag.image_seq == Image.seq, ImageTag.tag_id.in_(tag_ids), valid_at(ImageTag, iteration.revision)

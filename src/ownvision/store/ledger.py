@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import ColumnElement, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -230,14 +230,23 @@ def arrived(session: Session, project_id: str, subject: str) -> list[str]:
     Returns:
         Ids of the receipts that waited.
     """
-    begin = _waiting(project_id, subject)
-    waiting = Blob.prefix > begin, Blob.prefix < f"{begin[:-1]}0", Blob.state == PENDING  # "0" follows "/"
-    named = select(Blob.receipt).where(*waiting)
+    receipts = awaiting(session, project_id, subject)
+    session.execute(update(Blob).where(*_waits(project_id, subject)).values(state=DOOMED, due=now()))
+    return receipts
+
+
+def awaiting(session: Session, project_id: str, subject: str) -> list[str]:
+    """A part of what is waited for is there: as `arrived`, but the receipts wait on."""
+    named = select(Blob.receipt).where(*_waits(project_id, subject))
     receipts = list(session.scalars(select(Receipt.id).where(Receipt.id.in_(named)).order_by(Receipt.number)))
-    session.execute(update(Blob).where(*waiting).values(state=DOOMED, due=now()))
     if receipts:
         session.info.setdefault(RECEIPT, receipts[0])
     return receipts
+
+
+def _waits(project_id: str, subject: str) -> tuple[ColumnElement[bool], ...]:
+    begin = _waiting(project_id, subject)
+    return Blob.prefix > begin, Blob.prefix < f"{begin[:-1]}0", Blob.state == PENDING  # "0" follows "/"
 
 
 def _waiting(project_id: str, subject: str) -> str:

@@ -367,7 +367,11 @@ class Departure:
                 found = session.execute(
                     select(ScoredImage, Image.seq)
                     .outerjoin(Image, Image.id == ScoredImage.image_id)
-                    .where(ScoredImage.iteration_id == row.id, ScoredImage.id > last)
+                    .where(
+                        ScoredImage.iteration_id == row.id,
+                        ScoredImage.model_id == row.model_id,
+                        ScoredImage.id > last,
+                    )
                     .order_by(ScoredImage.id)
                     .limit(SCORED)
                 ).all()

@@ -14,6 +14,10 @@ def _own_id(context: DefaultExecutionContext) -> str:
     return str(context.get_current_parameters()["id"])  # type: ignore[no-untyped-call]
 
 
+def _first_model(context: DefaultExecutionContext) -> str:
+    return str(context.get_current_parameters()["iteration_id"])  # type: ignore[no-untyped-call]
+
+
 class Iteration(Base):
     """One training run of a project at `revision`. Its model lies under the blob prefix of `model_id`."""
 
@@ -89,11 +93,12 @@ class ScoredImage(Base):
 
     Classification: `scores` float32 [T], `truth` uint8 [T]. Detection: `scores` float32 [K, 6] rows of (tag position,
     probability, left, top, width, height), `truth` float32 [K, 5] rows of (tag position, left, top, width, height).
-    `image_id` is NULL once the image was erased everywhere.
+    `image_id` is NULL once the image was erased everywhere. The rows that count are those of `Iteration.model_id`;
+    others are of a model that is about to take its place, or of one that it took the place of.
     """
 
     __tablename__ = "scored_images"
-    __table_args__ = (Index("ix_scored_images_iteration", "iteration_id", "image_id"),)
+    __table_args__ = (Index("ix_scored_images_iteration", "iteration_id", "model_id", "image_id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     iteration_id: Mapped[str] = mapped_column(ForeignKey("iterations.id", ondelete="CASCADE"))
@@ -101,6 +106,7 @@ class ScoredImage(Base):
     fold: Mapped[int] = mapped_column(default=0)
     scores: Mapped[bytes] = mapped_column(LargeBinary)
     truth: Mapped[bytes] = mapped_column(LargeBinary)
+    model_id: Mapped[str] = mapped_column(String(36), default=_first_model)
 
 
 class Export(Base):

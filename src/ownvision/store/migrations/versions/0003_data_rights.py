@@ -39,6 +39,10 @@ def upgrade() -> None:
     for table, column in (("iterations", "model_id"), ("exports", "archive_id")):
         op.add_column(table, sa.Column(column, sa.String(length=36), nullable=False, server_default=""))
         op.execute(f"UPDATE {table} SET {column} = id")
+    op.drop_index("ix_scored_images_iteration", "scored_images")
+    op.add_column("scored_images", sa.Column("model_id", sa.String(length=36), nullable=False, server_default=""))
+    op.execute("UPDATE scored_images SET model_id = iteration_id")
+    op.create_index("ix_scored_images_iteration", "scored_images", ["iteration_id", "model_id", "image_id"])
     op.add_column("iterations", sa.Column("erased_count", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("iterations", sa.Column("unlearning", sa.String(), nullable=True))
     op.add_column("iterations", sa.Column("left_out", sa.JSON(), nullable=False, server_default="[]"))
@@ -163,6 +167,12 @@ def downgrade() -> None:
     with op.batch_alter_table("jobs") as jobs:
         jobs.drop_column("asked_by")
         jobs.alter_column("project_id", existing_type=sa.String(), nullable=False)
+    op.execute(
+        "DELETE FROM scored_images WHERE model_id <> "
+        "(SELECT iterations.model_id FROM iterations WHERE iterations.id = scored_images.iteration_id)"
+    )
+    op.drop_index("ix_scored_images_iteration", "scored_images")
+    op.create_index("ix_scored_images_iteration", "scored_images", ["iteration_id", "image_id"])
     op.drop_index("ix_blobs_receipt", "blobs")
     for table, column in (
         ("blobs", "receipt"),
@@ -171,6 +181,7 @@ def downgrade() -> None:
         ("iterations", "unlearning"),
         ("iterations", "erased_count"),
         ("exports", "archive_id"),
+        ("scored_images", "model_id"),
         ("iterations", "model_id"),
         ("iterations", "origin"),
         ("images", "restricted"),
