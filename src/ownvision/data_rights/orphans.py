@@ -2,8 +2,8 @@
 
 import re
 
-from sqlalchemy import delete, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ownvision.jobs import rows
 from ownvision.store.database import Database
@@ -47,15 +47,20 @@ def _forget_messages(session: Session) -> int:
 def _forget_errors(session: Session) -> int:
     """A job or training that has failed says of which picture; once that is erased, it does not."""
     count = 0
-    tables: tuple[type[Job | Iteration], ...] = (Job, Iteration)
-    for table in tables:
-        named = or_(*(table.error.ilike(f"%{noun} ________-____-%") for noun in _PICTURES))
-        for row in session.scalars(select(table).where(named)):
-            told = _PICTURE.sub(lambda found: _told(session, found), row.error or "")
-            count += told != row.error
-            row.error = told
+    failed: list[Job | Iteration] = [
+        *session.scalars(select(Job).where(_names_one(Job.error))),
+        *session.scalars(select(Iteration).where(_names_one(Iteration.error))),
+    ]
+    for row in failed:
+        told = _PICTURE.sub(lambda found: _told(session, found), row.error or "")
+        count += told != row.error
+        row.error = told
     session.flush()
     return count
+
+
+def _names_one(error: InstrumentedAttribute[str | None]) -> ColumnElement[bool]:
+    return or_(*(error.ilike(f"%{noun} ________-____-%") for noun in _PICTURES))
 
 
 def _told(session: Session, found: re.Match[str]) -> str:
