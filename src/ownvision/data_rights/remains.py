@@ -12,13 +12,14 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from sqlalchemy import func, select, text
+from sqlalchemy import Select, func, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ownvision.data_rights.doctor import FILES, Finding, owners
@@ -52,9 +53,12 @@ _SCRATCH = ("etilqs_*", "*/.*")
 _KNOWN = [name for name in _NAMED if name not in (*_UNFINISHED, *_SCRATCH) and not name.startswith("keys/")]
 # Names of the files below a prefix, by the ledger's kind.
 _OBJECTS = {
-    kind: [place.name for place in _PLACES if isinstance(place, Objects) and place.kind == kind]
+    kind: re.compile(
+        "|".join(translate(place.name) for place in _PLACES if isinstance(place, Objects) and place.kind == kind)
+    )
     for kind in {place.kind for place in _PLACES if isinstance(place, Objects)}
 }
+_NONE = re.compile(r"(?!)")
 # Tables that are to keep ids of what was erased: the proof itself, and what is known of models that learned from it.
 _KEEPING = ("receipts", "lineage", "audit_events", "blobs")
 # Of what a receipt or the journal names, by kind: its rows, of which none may be there; images and regions may be, for
@@ -242,20 +246,20 @@ def _objects(components: Components) -> Iterator[tuple[Path, Finding]]:
         for name in names:
             key = f"{place}/{name}"[start:]
             owned[ledger.prefix_of(key)].append(key)
-        for prefix, why in _wrong(components, owned):
+        for prefix, why in _wrong(components, owned) if owned else ():
             for key in owned[prefix]:
                 yield root / key, Finding("stray object", key, why)
 
 
 def _wrong(components: Components, owned: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     """Prefixes of one folder that may not be there, or not as they are, and why."""
-    states: dict[str, tuple[str, str]] = {}
-    listed = list(owned)
     with components.database.read() as session:
-        for at in range(0, len(listed), _PART):
-            chosen = Blob.prefix.in_(listed[at : at + _PART])
-            for prefix, state, kind in session.execute(select(Blob.prefix, Blob.state, Blob.kind).where(chosen)):
-                states[prefix] = state, kind
+        rows = select(Blob.prefix, Blob.state, Blob.kind)
+        # Of a folder there are nearly all in one range; by the collation of PostgreSQL it may miss some.
+        states = _states(session, rows.where(Blob.prefix.between(min(owned), max(owned))))
+        missed = [prefix for prefix in owned if prefix not in states]
+        for at in range(0, len(missed), _PART):
+            states |= _states(session, rows.where(Blob.prefix.in_(missed[at : at + _PART])))
     for prefix, keys in owned.items():
         state, kind = states.get(prefix, ("", ""))
         if state == ledger.PENDING:
@@ -263,12 +267,16 @@ def _wrong(components: Components, owned: Mapping[str, Sequence[str]]) -> Iterat
         if state != ledger.LIVE:
             yield prefix, f"The ledger has it as {state}." if state else "No row of the ledger owns it."
             continue
-        names = {key.removeprefix(prefix) for key in keys}
+        names = [key[len(prefix) :] for key in keys]
         main = FILES.get(kind)
         if main is not None and main not in names:
             yield prefix, f"It was made from {main}, which is gone."
-        elif not all(_matches(name, _OBJECTS.get(kind, ())) for name in names):
+        elif not all(map(_OBJECTS.get(kind, _NONE).match, names)):
             yield prefix, "It has a name that nothing of this kind has."
+
+
+def _states(session: Session, query: Select[tuple[str, str, str]]) -> dict[str, tuple[str, str]]:
+    return {prefix: (state, kind) for prefix, state, kind in session.execute(query)}
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
@@ -348,7 +356,7 @@ def _database(components: Components, erased: Ids) -> Iterator[Finding]:
                 if part.kind == pages.ROW and table in _KEEPING:
                     continue
                 for id in erased.within(part.data):
-                    where = f"page {part.page}, {part.owner or part.kind}"
+                    where = f"{part.owner or part.kind}, from page {part.page} on"
                     yield Finding("id", where, f"It names {id}, which is erased.")
                 if part.kind != pages.ROW:
                     slack.append(part)
@@ -381,6 +389,8 @@ def _at_rest(connection: sqlite3.Connection, path: Path) -> bool:
 _WINDOW = 8
 # Of a row that was moved pieces may be left that are too short to be known, with the header of a free block between.
 _REMNANT = _WINDOW + 4
+# Of eight bytes those by which nearly all that were not asked for are ruled out.
+_LIKELY = np.uint64((1 << 20) - 1)
 
 
 def _unexplained(left: Sequence[pages.Part], path: Path, roots: Mapping[int, str]) -> Iterator[pages.Part]:
@@ -389,19 +399,26 @@ def _unexplained(left: Sequence[pages.Part], path: Path, roots: Mapping[int, str
     SQLite moves rows between pages and leaves copies of them behind. A copy is known by its stretches of eight bytes
     being those of rows, or of where rows were.
     """
-    wanted = np.unique(np.concatenate([_windows(part.data) for part in left]))
-    there = np.zeros(len(wanted), dtype=np.bool_)
-    for part in pages.parts(path, roots):
+    slack = [part for part in left if part.kind == pages.SLACK]
+    # What is not used must be zero, whatever it is a copy of.
+    yield from (part for part in left if part.kind != pages.SLACK)
+    if not slack:
+        return
+    wanted = np.unique(np.concatenate([_windows(part.data) for part in slack]))
+    known, likely = _only_pointers(wanted), np.zeros(1 << 20, dtype=np.bool_)
+    likely[wanted & _LIKELY] = True
+    owners, before = {part.owner for part in slack}, ""
+    # Rows are moved within their own table or index: nearly always the others need not be read.
+    for part in pages.parts(path, dict(sorted(roots.items(), key=lambda root: root[1] not in owners))):
         if part.kind == pages.ROW:
             windows = _windows(part.data)
-            if len(wanted):
-                at = np.minimum(np.searchsorted(wanted, windows), len(wanted) - 1)
-                there[at[wanted[at] == windows]] = True
-    known = wanted[there | _only_pointers(wanted)]
-    for part in left:
-        # What is not used must be zero, whatever it is a copy of.
-        if part.kind != pages.SLACK or _longest_new(part.data, known) >= _REMNANT:
-            yield part
+            known |= np.isin(wanted, windows[likely[windows & _LIKELY]])
+        if part.owner != before:
+            before = part.owner
+            slack = [part for part in slack if _longest_new(part.data, wanted[known]) >= _REMNANT]
+            if not slack:
+                return
+    yield from (part for part in slack if _longest_new(part.data, wanted[known]) >= _REMNANT)
 
 
 def _longest_new(data: bytes, known: NDArray[np.uint64]) -> int:
@@ -423,8 +440,5 @@ def _windows(data: bytes) -> NDArray[np.uint64]:
     """Every eight bytes in a row, as a number each."""
     if len(data) < _WINDOW:
         return np.zeros(0, dtype=np.uint64)
-    each = np.frombuffer(data, np.uint8).astype(np.uint64)
-    total = np.zeros(len(each) - _WINDOW + 1, dtype=np.uint64)
-    for offset in range(_WINDOW):
-        total = total << np.uint64(8) | each[offset : len(each) - _WINDOW + 1 + offset]
-    return total
+    each = sliding_window_view(np.frombuffer(data, np.uint8), _WINDOW)
+    return each.view(">u8")[:, 0].astype(np.uint64)

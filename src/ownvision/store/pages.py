@@ -10,12 +10,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 ROW, SLACK, FREE, LOST = "row", "slack", "free", "lost"
 _INDEX_INNER, _TABLE_INNER, _INDEX_LEAF, _TABLE_LEAF = 2, 5, 10, 13
 _INNER = (_INDEX_INNER, _TABLE_INNER)
 _KINDS = (*_INNER, _INDEX_LEAF, _TABLE_LEAF)
 _HEADER = 100
 _LOCK_BYTE = 1 << 30  # the page that holds it is never used
+_TOGETHER = 256  # pages of a tree that are looked at in one go
 
 
 class NoPages(Exception):
@@ -27,10 +31,10 @@ class Part:
     """Bytes of the file that belong together.
 
     Attributes:
-        kind: `ROW`: rows of a page, or the whole of a row that is longer than one; `SLACK`: what lies in a page beside
+        kind: `ROW`: rows of pages, or the whole of a row that is longer than one; `SLACK`: what lies in a page beside
             its rows; `FREE`: a page that is not used; `LOST`: one that belongs to nothing.
         owner: The table or index, "" for none.
-        page: Its number, from 1.
+        page: Its number, from 1; of several the first.
         data: The bytes. Of slack and of free and lost pages there is only what is not zero.
     """
 
@@ -45,7 +49,8 @@ def parts(path: Path, roots: Mapping[int, str]) -> Iterator[Part]:
 
     Args:
         path: The file.
-        roots: Names of tables and indexes by the page they begin at (`rootpage` in `sqlite_schema`).
+        roots: Names of tables and indexes by the page they begin at (`rootpage` in `sqlite_schema`), in the order they
+            are read in.
 
     Raises:
         NoPages: It can't be read so.
@@ -70,12 +75,26 @@ class _File:
     def parts(self, roots: Mapping[int, str]) -> Iterator[Part]:
         yield from self._free(int.from_bytes(self.data[32:36], "big"))
         for root, owner in roots.items():
-            waiting = [root]
-            while waiting:
-                yield from self._tree(waiting.pop(), owner, waiting)
+            level = [root]
+            while level:
+                waiting: list[int] = []
+                for at in range(0, len(level), _TOGETHER):
+                    yield from self._together(level[at : at + _TOGETHER], owner, waiting)
+                level = waiting
         for number in range(1, self.count + 1):
             if not self.seen[number] and number != _LOCK_BYTE // self.size + 1:
                 yield from _left(LOST, "", number, self._page(number))
+
+    def _together(self, numbers: list[int], owner: str, waiting: list[int]) -> Iterator[Part]:
+        """Pages of one tree that are equally deep: at once those that hold nothing but short rows, the others singly."""
+        read = b"".join(map(self._page, numbers))
+        filled = _filled(read, self.size, self.usable).tolist()
+        whole = [number for number, is_filled in zip(numbers, filled, strict=True) if is_filled]
+        if whole:
+            yield Part(ROW, owner, whole[0], b"".join(map(self._visit, whole)))
+        for number, is_filled in zip(numbers, filled, strict=True):
+            if not is_filled:
+                yield from self._tree(number, owner, waiting)
 
     def _page(self, number: int) -> bytes:
         if not 1 <= number <= self.count:
@@ -153,6 +172,53 @@ class _File:
             left -= here
             number = int.from_bytes(page[:4], "big")
         yield Part(ROW, owner, first, b"".join(pieces))
+
+
+def _filled(data: bytes, size: int, usable: int) -> NDArray[np.bool_]:
+    """Which of several pages are leaves of whose bytes each is accounted for: cells that do not overflow, and zeros.
+
+    What is not so, or not known to be so by the sums alone, is to be looked at byte by byte.
+    """
+    flat = np.frombuffer(data + bytes(16), np.uint8)
+    bases = np.arange(0, len(data), size)
+    kinds, counts, begins = flat[bases], _short(flat, bases + 3), _short(flat, bases + 5)
+    gaps = 8 + 2 * counts
+    filled = np.isin(kinds, (_INDEX_LEAF, _TABLE_LEAF)) & (_short(flat, bases + 1) == 0)
+    filled &= (gaps < begins) & (begins <= usable)
+    counts = np.where(filled, counts, 0)
+    # Each cell, by the page it is in.
+    pages = np.repeat(np.arange(len(bases)), counts)
+    pointers = np.arange(len(pages)) - np.repeat(np.cumsum(counts) - counts, counts)
+    cells = bases[pages] + _short(flat, bases[pages] + 8 + 2 * pointers)
+    lengths, ends = _varints(flat, cells)
+    tables = kinds[pages] == _TABLE_LEAF
+    ends[tables] = _varints(flat, ends[tables])[1]
+    most = np.where(tables, usable - 35, (usable - 12) * 64 // 255 - 23)
+    filled[pages[(lengths > most) | (cells < (bases + begins)[pages])]] = False
+    used = np.bincount(pages, np.maximum(ends - cells + lengths, 4), len(bases))
+    fragments = flat[bases + 7]  # of up to three bytes, by SQLite; more than a few could be something else
+    filled &= (begins + used + fragments == usable) & (fragments < 12)
+    between = np.stack([bases + gaps, bases + begins], axis=1)[filled].ravel()
+    if len(between):
+        filled[filled] = np.maximum.reduceat(flat, between)[::2] == 0
+    return filled
+
+
+def _short(flat: NDArray[np.uint8], at: NDArray[np.int64]) -> NDArray[np.int64]:
+    return flat[at].astype(np.int64) << 8 | flat[at + 1]
+
+
+def _varints(flat: NDArray[np.uint8], at: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of up to five bytes, and where they end; longer ones are in no row that is short."""
+    ends, values = at + 1, flat[at].astype(np.int64)
+    longer = np.flatnonzero(values > 127)
+    values &= 127
+    for _ in range(4):
+        bytes_ = flat[ends[longer]]
+        values[longer] = values[longer] << 7 | bytes_ & 127
+        ends[longer] += 1
+        longer = longer[bytes_ > 127]
+    return values, ends
 
 
 def _gaps(used: list[tuple[int, int]], end: int) -> Iterator[tuple[int, int]]:
