@@ -275,8 +275,8 @@ def _wrong(components: Components, owned: Mapping[str, Sequence[str]]) -> Iterat
             yield prefix, "It has a name that nothing of this kind has."
 
 
-def _states(session: Session, query: Select[tuple[str, str, str]]) -> dict[str, tuple[str, str]]:
-    return {prefix: (state, kind) for prefix, state, kind in session.execute(query)}
+def _states(session: Session, query: Select[str, str, str]) -> dict[str, tuple[str, str]]:
+    return {row[0]: (row[1], row[2]) for row in session.execute(query)}
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

@@ -86,7 +86,7 @@ class _File:
                 yield from _left(LOST, "", number, self._page(number))
 
     def _together(self, numbers: list[int], owner: str, waiting: list[int]) -> Iterator[Part]:
-        """Pages of one tree that are equally deep: at once those that hold nothing but short rows, the others singly."""
+        """Pages of a tree that are equally deep: at once those that hold nothing but short rows, the others singly."""
         read = b"".join(map(self._page, numbers))
         filled = _filled(read, self.size, self.usable).tolist()
         whole = [number for number, is_filled in zip(numbers, filled, strict=True) if is_filled]
@@ -183,7 +183,7 @@ def _filled(data: bytes, size: int, usable: int) -> NDArray[np.bool_]:
     bases = np.arange(0, len(data), size)
     kinds, counts, begins = flat[bases], _short(flat, bases + 3), _short(flat, bases + 5)
     gaps = 8 + 2 * counts
-    filled = np.isin(kinds, (_INDEX_LEAF, _TABLE_LEAF)) & (_short(flat, bases + 1) == 0)
+    filled: NDArray[np.bool_] = np.isin(kinds, (_INDEX_LEAF, _TABLE_LEAF)) & (_short(flat, bases + 1) == 0)
     filled &= (gaps < begins) & (begins <= usable)
     counts = np.where(filled, counts, 0)
     # Each cell, by the page it is in.
