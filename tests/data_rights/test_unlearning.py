@@ -99,7 +99,7 @@ def test_a_published_model_forgets_an_image_while_it_answers(
     assert own.put(f"/projects/{project_id}/erasure-policy", json={"policy": "burn"}).json()["code"] == "BadRequest"
     assert own.put(f"/projects/{project_id}/erasure-policy", json={"policy": "retrain"}).json() == {"policy": "retrain"}
     assert run("policy", "show", project_id, "--data", str(service.data)).strip() == "retrain"
-    (told,) = own.post(f"/projects/{project_id}/images/lineage", json={"imageIds": [gone]}).json()
+    (told,) = own.post(f"/projects/{project_id}/lineage", json={"imageIds": [gone]}).json()
     assert (told["iterationId"], told["publishName"], told["images"]) == (iteration_id, "live", 1)
     assert "published as 'live'" in run("lineage", "of", gone, "--data", str(service.data))
 
@@ -180,7 +180,7 @@ def test_an_iteration_that_keeps_what_it_learned_shows_it(
     [
         ("GET", "erasure-policy", None),
         ("PUT", "erasure-policy", {"policy": "keep"}),
-        ("POST", "images/lineage", {"imageIds": ["00000000-0000-0000-0000-000000000001"]}),
+        ("POST", "lineage", {"imageIds": ["00000000-0000-0000-0000-000000000001"]}),
         ("GET", "iterations/00000000-0000-0000-0000-000000000001/lineage", None),
         ("POST", "iterations/00000000-0000-0000-0000-000000000001/refit", None),
     ],

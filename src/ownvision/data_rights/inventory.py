@@ -457,7 +457,7 @@ BESIDE: tuple[Kind, ...] = (
         KEPT_WITH_ITERATION,
         (
             "GET /api/projects/{projectId}/iterations/{iterationId}/lineage",
-            "POST /api/projects/{projectId}/images/lineage",
+            "POST /api/projects/{projectId}/lineage",
             "ownvision lineage show",
         ),
         f"{_PROJECT}/restore/iterations/",

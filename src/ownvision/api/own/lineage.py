@@ -100,7 +100,7 @@ def get_iteration_lineage(
     )
 
 
-@operation(router, "POST", "/projects/{projectId}/images/lineage", list[LearnedIteration])
+@operation(router, "POST", "/projects/{projectId}/lineage", list[LearnedIteration])
 def trace_images(call: TheCall, project_id: ProjectId, images: ImagesToTrace) -> Json:
     """Which iterations, published names and exports learned from images: what their erasure would concern."""
     at_most(given(images.image_ids, "imageIds"), call.limits.batch_ids, "image ids")
