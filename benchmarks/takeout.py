@@ -67,6 +67,7 @@ def _measured(count: int, side: int, least: float | None) -> list[Result]:
 
 def _turn(folder: Path, originals: list[Path]) -> tuple[float, float, float, float]:
     copied = _copied(originals, folder / "copy")
+    os.sync()  # each begins with nothing of another's to be written
     taken = _timed(_takeout, folder / "data", folder / "takeout.zip")
     os.sync()
     sealed = bare.seconds(originals, Path.read_bytes, folder / "sealed", BATCH)
