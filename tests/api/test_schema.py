@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
 from ownvision.wire.versions import LATEST, VERSIONS
-from tests.api.conftest import Service
+from tests.api.conftest import Service, running
 
 OPERATIONS = {
     "GetDomains",
@@ -104,6 +105,13 @@ def test_each_versions_document_has_the_operations_the_original_had(api: Service
     assert httpx.get(f"{api.url}/openapi/training/v1.1.json").status_code == 404
 
 
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service of its own: what is made up and accepted, such as a hold, changes other answers."""
+    with running(tmp_path_factory.mktemp("fuzzed")) as started:
+        yield started
+
+
 def _schemathesis(api: Service, document: str, examples: int, folder: Path) -> None:
     run = subprocess.run(
         [
@@ -121,13 +129,13 @@ def _schemathesis(api: Service, document: str, examples: int, folder: Path) -> N
 
 
 @pytest.mark.slow
-def test_the_service_keeps_to_its_schema_whatever_is_sent(api: Service, tmp_path: Path) -> None:
-    _schemathesis(api, "/openapi.json", 10, tmp_path)
+def test_the_service_keeps_to_its_schema_whatever_is_sent(fuzzed: Service, tmp_path: Path) -> None:
+    _schemathesis(fuzzed, "/openapi.json", 10, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "version"), [key for key, at in VERSIONS.items() if at is not LATEST], ids=lambda part: part
 )
-def test_every_version_keeps_to_its_schema(api: Service, name: str, version: str, tmp_path: Path) -> None:
-    _schemathesis(api, f"/openapi/{name}/{version}.json", 2, tmp_path)
+def test_every_version_keeps_to_its_schema(fuzzed: Service, name: str, version: str, tmp_path: Path) -> None:
+    _schemathesis(fuzzed, f"/openapi/{name}/{version}.json", 2, tmp_path)
