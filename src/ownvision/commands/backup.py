@@ -1,19 +1,15 @@
 """`ownvision backup`, `restore-backup`, `rotate-installation-key`."""
 
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from ownvision.client import ClientError
 from ownvision.commands.installation import RUN, Data, installation, settings_with
+from ownvision.commands.stopping import stoppable
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,7 +34,7 @@ def backup(
         if keys_to is not None:
             check_place(components.settings.data, keys_to, to)
         if to is not None:
-            with _stoppable() as stop:
+            with stoppable() as stop:
                 try:
                     made = back_up(components, to, progress=_Progress(), stopped=stop.is_set)
                 except Cancelled:
@@ -102,19 +98,3 @@ class _Progress:
         if sys.stderr.isatty() and time.monotonic() - self._said >= 1.0:
             self._said = time.monotonic()
             print(f"{stage}: {done / 2**20:,.0f} of {total / 2**20:,.0f} MiB", file=sys.stderr)
-
-
-@contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """While this lasts, Ctrl-C and SIGTERM ask to stop, where it is safe."""
-    stop = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

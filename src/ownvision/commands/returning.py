@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from ownvision.client import ClientError
+from ownvision.commands.stopping import stoppable
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -39,23 +40,23 @@ def restore(components: "Components", account_id: str, path: Path, *, with_keys:
     from ownvision.data_rights.takeout import restoring
 
     logging.getLogger("ownvision").addHandler(logging.NullHandler())  # what fails is told in one sentence, below
-    # Closed before the work begins, which opens it anew: the list of what it holds is large.
-    with ExitStack() as stack:
-        archive = restoring.opened(path, stack)
-        keys = restoring.keys_for(components, account_id, archive) if with_keys else None
-        coming = restoring.start(components, account_id, path, archive)
-        del archive
-    try:
-        _followed(components, coming)
-        failed = [job.error or job.state for job in _jobs(components, coming) if job.state != "done"]
-        if keys is not None and not failed:
-            restoring.take_keys(components, account_id, keys)
-    except BaseException:
-        _remove(components, account_id, coming)
-        raise
-    if failed:
-        _remove(components, account_id, coming)
-        raise ClientError(failed[0])
+    with stoppable() as stop:
+        # Closed before the work begins, which opens it anew: the list of what it holds is large.
+        with ExitStack() as stack:
+            archive = restoring.opened(path, stack)
+            keys = restoring.keys_for(components, account_id, archive) if with_keys else None
+            coming = restoring.start(components, account_id, path, archive)
+            del archive
+        try:
+            _followed(components, coming, stop)
+            failed = [job.error or job.state for job in _jobs(components, coming) if job.state != "done"]
+            if failed:
+                raise ClientError(failed[0])
+            if keys is not None:
+                restoring.take_keys(components, account_id, keys)
+        except BaseException:
+            _remove(components, account_id, coming)
+            raise
     for one in coming:
         typer.echo(f"{one.project_id}  {one.name}")
 
@@ -78,12 +79,15 @@ def import_plain(components: "Components", account_id: str, path: Path, name: st
     typer.echo(f"{summary.project_id}  {summary.name}: {summary.pictures} images, {summary.tags} tags")
 
 
-def _followed(components: "Components", coming: "Sequence[Coming]") -> None:
-    """Wait until all have ended, and work at them where no worker does."""
+def _followed(components: "Components", coming: "Sequence[Coming]", stop: threading.Event) -> None:
+    """Wait until all have ended, and work at them where no worker does.
+
+    Raises:
+        ClientError: It was to stop.
+    """
     from ownvision.jobs import worker
 
     lock = worker.alone(components.settings.data)
-    stop = threading.Event()
     working = threading.Thread(target=_work, args=(components, coming, stop))
     try:
         if lock is not None:
@@ -91,6 +95,8 @@ def _followed(components: "Components", coming: "Sequence[Coming]") -> None:
         with progress() as bar:
             tasks = {one.job_id: bar.add_task(f"Restoring {one.name}", total=1.0) for one in coming}
             while True:
+                if stop.is_set():
+                    raise ClientError("Stopped. Nothing of it was kept.")
                 jobs = _jobs(components, coming)
                 for job in jobs:
                     bar.update(tasks[job.id], completed=job.progress)
