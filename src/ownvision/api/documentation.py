@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from ownvision.api import models
+from ownvision.api.auth import HEADERS
 from ownvision.api.errors import unknown_path
 from ownvision.api.routes import BASE
 from ownvision.api.wire import seconds
@@ -17,6 +18,14 @@ from ownvision.limits import Limits
 from ownvision.wire.versions import EARLIER_PATHS, LATEST, PREDICTION, TRAINING, VERSIONS, Version
 
 Document = dict[str, Any]
+_KEYS = {name: {"type": "apiKey", "in": "header", "name": name} for name in HEADERS.values()}
+_VERSION: Document = {
+    "name": "version",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "description": "Version of the API.", "title": "Version"},
+    "description": "Version of the API.",
+}
 _NEWEST = {TRAINING: LATEST, PREDICTION: VERSIONS[PREDICTION, "v3.1"]}
 
 
@@ -68,9 +77,12 @@ class Documents:
             batch = models.ImageFileCreateBatch.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas = whole["components"]["schemas"]
             schemas |= {**batch.pop("$defs"), "ImageFileCreateBatch": batch, **schemas}
+            whole["components"]["securitySchemes"] = _KEYS
             limits: Limits = app.state.components.settings.limits
-            for item in whole["paths"].values():
+            for path, item in whole["paths"].items():
                 for operation in item.values():
+                    if _api(path):
+                        operation["parameters"] = [_VERSION, *operation.get("parameters", ())]
                     for parameter in operation.get("parameters", ()):
                         _describe(parameter, limits)
             self._whole = whole

@@ -5,13 +5,13 @@ from starlette.concurrency import run_in_threadpool
 
 from ownvision.api import models, predicting, uploads
 from ownvision.api.parameters import Application, ForIteration, ProjectId, PublishedName
-from ownvision.api.routes import BASE, Call, TheCall, make_router, operation
+from ownvision.api.routes import BASE, Call, PredictionRoute, TheCall, make_router, operation
 from ownvision.api.spool import Spool
 from ownvision.api.wire import Json
 from ownvision.domains import CLASSIFICATION, DETECTION
 from ownvision.wire.versions import PREDICTION
 
-router = make_router(PREDICTION, f"{BASE}{PREDICTION}", tag="prediction")
+router = make_router(PredictionRoute, f"{BASE}{PREDICTION}", tag="prediction")
 _CLASSIFY = "/{projectId}/classify/iterations/{publishedName}"
 _DETECT = "/{projectId}/detect/iterations/{publishedName}"
 

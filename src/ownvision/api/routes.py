@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
-from fastapi import APIRouter, Depends, Path, Request, Security
+from fastapi import APIRouter, Depends, Request
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
-from fastapi.security import APIKeyHeader
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import Scope
@@ -197,18 +196,12 @@ ERROR: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def _version(version: Annotated[str, Path(description="Version of the API.")]) -> None:
-    """Documents the version in the path; the guard has checked it."""
-
-
-def make_router(api: str, base: str, *, tag: str, versioned: bool = True) -> APIRouter:
+def make_router(route: type[_Guarded], base: str, *, tag: str) -> APIRouter:
     """A router of one API's operations, below `base`."""
-    header = APIKeyHeader(name=auth.HEADERS[api], scheme_name=auth.HEADERS[api], auto_error=False)
     return APIRouter(
         prefix=base,
         tags=[tag],
-        route_class={TRAINING: TrainingRoute, PREDICTION: PredictionRoute}[api],
-        dependencies=[Security(header), *([Depends(_version)] if versioned else [])],
+        route_class=route,
         responses=ERROR,
         strict_content_type=False,
     )
@@ -216,12 +209,12 @@ def make_router(api: str, base: str, *, tag: str, versioned: bool = True) -> API
 
 def training(tag: str) -> APIRouter:
     """A router of training operations."""
-    return make_router(TRAINING, f"{BASE}{TRAINING}", tag=tag)
+    return make_router(TrainingRoute, f"{BASE}{TRAINING}", tag=tag)
 
 
 def own() -> APIRouter:
     """A router of operations of OwnVision's own, which a training key opens."""
-    return make_router(TRAINING, "/api", tag="own", versioned=False)
+    return make_router(TrainingRoute, "/api", tag="own")
 
 
 def operation(
@@ -244,8 +237,13 @@ def operation(
         body: The documented request body of an operation that reads it raw.
     """
 
+    route = on.route_class
+    assert issubclass(route, _Guarded)
+
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         described = _described(returns)
+        # Said here and not by dependencies, which would be solved with every request: the guard has done their work.
+        documented = {"security": [{auth.HEADERS[route.api]: []}], **({} if body is None else {"requestBody": body})}
         id = "".join(part.capitalize() for part in function.__name__.split("_"))
         earlier = EARLIER_PATHS.get(id, ())
         for at in (path, *earlier):
@@ -259,7 +257,7 @@ def operation(
                 response_class=Response if returns in (None, bytes) else JSONResponse,
                 status_code=status[0],
                 responses={code: dict(described) for code in status},
-                openapi_extra=None if body is None else {"requestBody": body},
+                openapi_extra=documented,
                 include_in_schema=at not in earlier,
             )
         return function
