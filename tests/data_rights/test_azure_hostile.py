@@ -386,13 +386,20 @@ def test_the_address_of_the_api_is_as_good_as_the_endpoint() -> None:
     resource.close()
 
 
-def test_calls_keep_their_pace() -> None:
-    pace = client.Pace(50.0)
-    moments = []
+def test_calls_keep_their_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, pace, moments = [100.0], client.Pace(50.0), []
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(client.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(client.time, "sleep", sleep)
     for _ in range(5):
         pace.wait()
-        moments.append(client.time.monotonic())
-    assert moments[-1] - moments[0] >= 4 / 50 - 0.001
+        moments.append(now[0])
+    pace.hold(2.0)
+    pace.wait()
+    assert [*moments, now[0]] == pytest.approx([100.0, 100.02, 100.04, 100.06, 100.08, 102.08])
 
 
 def test_a_work_folder_is_of_one_copy_and_one_process(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from rich.progress import (
 
 from ownvision.client import ClientError
 from ownvision.commands.installation import installation
+from ownvision.commands.stopping import Stopped
 
 if TYPE_CHECKING:
     from ownvision.data_rights.azure_import.copying import Outcome
@@ -131,7 +132,7 @@ def _copied(
             outcome.differences[:0] = differences
             yield archive, outcome
             kept.remove()
-    except Unanswered as error:
+    except (Stopped, Unanswered) as error:
         raise ClientError(f"{error} {_again(work) if kept else ''}".strip()) from None
     except KeyboardInterrupt:
         raise ClientError(f"Stopped. {_again(work)}".strip()) from None

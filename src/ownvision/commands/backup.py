@@ -9,7 +9,7 @@ import typer
 
 from ownvision.client import ClientError
 from ownvision.commands.installation import RUN, Data, installation, settings_with
-from ownvision.commands.stopping import stoppable
+from ownvision.commands.stopping import Stopped, stoppable
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,7 +38,7 @@ def backup(
                 try:
                     made = back_up(components, to, progress=_Progress(), stopped=stop.is_set)
                 except Cancelled:
-                    raise ClientError(f"Stopped. The backup in {to} is as it was before.") from None
+                    raise Stopped(f"Stopped. The backup in {to} is as it was before.") from None
             manifest = made.manifest
             typer.echo(
                 f"Backed up {manifest.objects:,} objects ({manifest.objects_bytes:,} bytes) and their rows to {to}: "

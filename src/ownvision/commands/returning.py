@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from ownvision.client import ClientError
-from ownvision.commands.stopping import stoppable
+from ownvision.commands.stopping import Stopped, stoppable
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -83,7 +83,7 @@ def _followed(components: "Components", coming: "Sequence[Coming]", stop: thread
     """Wait until all have ended, and work at them where no worker does.
 
     Raises:
-        ClientError: It was to stop.
+        Stopped: It was asked to.
     """
     from ownvision.jobs import worker
 
@@ -96,7 +96,7 @@ def _followed(components: "Components", coming: "Sequence[Coming]", stop: thread
             tasks = {one.job_id: bar.add_task(f"Restoring {one.name}", total=1.0) for one in coming}
             while True:
                 if stop.is_set():
-                    raise ClientError("Stopped. Nothing of it was kept.")
+                    raise Stopped("Stopped. Nothing of it was kept here.")
                 jobs = _jobs(components, coming)
                 for job in jobs:
                     bar.update(tasks[job.id], completed=job.progress)

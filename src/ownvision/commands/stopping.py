@@ -6,16 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from ownvision.client import ClientError
+
+
+class Stopped(ClientError):
+    """A command ended because it was asked to."""
+
 
 @contextmanager
 def stoppable() -> Iterator[threading.Event]:
-    """While this lasts, Ctrl-C and SIGTERM ask to stop, where it is safe."""
+    """While this lasts, Ctrl-C and SIGTERM ask to stop, where it is safe; those that are ignored stay so."""
     stop = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield stop
     finally:

@@ -83,7 +83,7 @@ _NAMING = (Image.id, IterationTag.tag_id, ImageTag.tag_id, Region.tag_id)
 # Operations whose subjects stay: only what ties them together goes.
 _SUBJECTS_STAY = ("DeleteImageTags",)
 _PART = 500
-_TRIES, _WAIT_SECONDS = 20, 0.05
+_TRIES, _WAIT_SECONDS = 50, 0.05  # each waits twice as long: five seconds in all
 
 
 def remains(components: Components) -> Iterator[Finding]:
@@ -335,7 +335,7 @@ def _ids_in(path: Path, erased: Ids) -> set[str]:
 def _database(components: Components, erased: Ids) -> Iterator[Finding]:
     """Everything in the database file that SQL does not show, and ids where none may be."""
     path = Path(str(components.database.engine.url.database))
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None)) as connection:
         if not _at_rest(connection, path):
             yield Finding(
                 "log",
