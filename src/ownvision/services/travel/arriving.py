@@ -69,6 +69,7 @@ _REPORT_SECONDS = 0.5
 # Those that one thread takes at once: handing over has its price.
 _TOGETHER = 256 * 2**10
 _IN_FLIGHT, _COMMIT = 32 * 2**20, 64 * 2**20
+_COMMITS = 4  # that may wait for the disk; of their images only rows are in memory
 _ITERATION = re.compile(r"iterations/(\d{1,10})\.json")
 _WHY = {
     "ErrorImageFormat": "is no picture, or is cut off",
@@ -398,7 +399,7 @@ class Arrival:
             self.report()
 
     def _store(self, part: Sequence[ImageRow]) -> None:
-        """Read, check and write the pictures of one commit while the two before may still be under way."""
+        """Read, check and write the pictures of one commit while those before may still be under way."""
         project_id = self.claim.project_id
         ids = [self.names.image(row) for row in part]
         entries = [(ledger.image_prefix(project_id, id), "image", self.claim.account_id, project_id) for id in ids]
@@ -425,7 +426,7 @@ class Arrival:
                 self._check_bytes(batch, pictures)
                 pictures = []
         self._check_bytes(batch, pictures)
-        self._finished(but=1)
+        self._finished(but=_COMMITS)
         self.finishing.append(self.finisher.submit(self._commit, batch))
 
     def _check_bytes(self, batch: _Batch, pictures: Sequence[tuple[str, bytes, ImageRow]]) -> None:
