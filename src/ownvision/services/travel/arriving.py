@@ -69,7 +69,7 @@ _REPORT_SECONDS = 0.5
 # Those that one thread takes at once: handing over has its price.
 _TOGETHER = 256 * 2**10
 _IN_FLIGHT, _COMMIT = 32 * 2**20, 64 * 2**20
-_COMMITS = 4  # that may wait for the disk; of their images only rows are in memory
+_COMMITS = 4  # under way while the next is read; of their images only rows are in memory
 _ITERATION = re.compile(r"iterations/(\d{1,10})\.json")
 _WHY = {
     "ErrorImageFormat": "is no picture, or is cut off",
