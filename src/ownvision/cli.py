@@ -10,9 +10,22 @@ from pydantic import ValidationError
 
 from ownvision.client import ClientError
 from ownvision.client import commands as client_commands
-from ownvision.commands import account, audit, azure, backup, data, erase, hold, lineage, person, receipt, retention
+from ownvision.commands import (
+    account,
+    audit,
+    azure,
+    backbone,
+    backup,
+    data,
+    erase,
+    hold,
+    lineage,
+    person,
+    receipt,
+    retention,
+)
 from ownvision.commands.installation import RUN, AsJson, Data, installation, settings_with
-from ownvision.domains import DOMAINS
+from ownvision.domains import DOMAINS, open_weights
 from ownvision.errors import OwnVisionError
 
 app = typer.Typer(
@@ -24,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(account.app, name="account", rich_help_panel=RUN)
 backup.add_to(app)
+app.add_typer(backbone.app, name="backbone", rich_help_panel=RUN)
 app.add_typer(audit.app, name="audit", rich_help_panel=RUN)
 app.add_typer(person.app, name="person", rich_help_panel=RUN)
 app.add_typer(data.app, name="data", rich_help_panel=RUN)
@@ -74,8 +88,9 @@ def doctor(
 
 
 @app.command(rich_help_panel=RUN)
-def domains() -> None:
+def domains(data: Data = None) -> None:
     """List the domains: what a project can start from."""
+    open_weights(settings_with(data=data).weights_folder)
     for domain in sorted(DOMAINS.values(), key=lambda row: row.type):
         exports = ", ".join(domain.platforms) or "no export"
         typer.echo(f"{domain.id}  {domain.type:<16}{domain.name:<24}{domain.backbone:<20}{exports}")

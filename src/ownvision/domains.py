@@ -1,9 +1,19 @@
 """Domains: a choice of backbone, input size and exportability, by the original's well-known ids.
 
-One table; the API, the services, the documentation and the tests read it.
+One table; the API, the services, the documentation and the tests read it. Every backbone of the weights folder has a
+domain of its own behind them.
 """
 
+import logging
+import uuid
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ownvision.learning.backbones import Backbone
+
+log = logging.getLogger("ownvision.domains")
 
 CLASSIFICATION = "Classification"
 DETECTION = "ObjectDetection"
@@ -45,8 +55,17 @@ def _compact(id: str, name: str, type: str = CLASSIFICATION) -> Domain:
     return Domain(id, name, type, _LITE0, exportable=True, platforms=_EXPORTS)
 
 
-DOMAINS: dict[str, Domain] = {
-    domain.id: domain
+class _Domains(dict[str, Domain]):
+    """Domains by id; asked for with `get`, one that is not here is None."""
+
+    def __missing__(self, id: str) -> Domain:
+        # What was trained on a backbone that the weights folder no longer holds: its models hold theirs whole and go on
+        # serving; only what needs the backbone itself, as training does, fails, and says why.
+        return Domain(id, "Not here", CLASSIFICATION, id, exportable=True, platforms=_EXPORTS, enabled=False)
+
+
+DOMAINS = _Domains(
+    (domain.id, domain)
     for domain in (
         _full("ee85a74c-405e-4adc-bb47-ffa8ca0c9f31", "General"),
         _full("c151d5b5-dd07-472a-acc8-15d29dea8518", "Food"),
@@ -67,7 +86,42 @@ DOMAINS: dict[str, Domain] = {
         _compact("a1db07ca-a19a-4830-bae8-e004a42dc863", "General (compact) [S1]"),
         _full("9c616dff-2e7d-ea11-af59-1866da359ce6", "General [A1]", DETECTION),
     )
-}
+)
 
 GENERAL = "ee85a74c-405e-4adc-bb47-ffa8ca0c9f31"
 S1_DETECTION = "7ec2ac80-887b-48a6-8df9-8b1357765430"
+_OF_BACKBONES = uuid.UUID("5c0ff6c2-3f3c-4b5e-9a43-6d0f5f1f2d0b")
+
+
+def open_weights(where: Path) -> list[str]:
+    """Give every backbone of a weights folder its domain, instead of those of any folder before.
+
+    Returns:
+        What is wrong with the folder's entries, one sentence each; such are passed over.
+    """
+    from ownvision.learning.backbones import (
+        BACKBONES,
+        BUILT_IN,
+        folder,
+    )  # 20 MB that `ownvision --help` need not wait for
+
+    wrong = [str(refused) for refused in folder.register(where)]
+    for sentence in wrong:
+        log.warning("%s", sentence)
+    for id in [domain.id for domain in DOMAINS.values() if domain.backbone not in BUILT_IN]:
+        del DOMAINS[id]
+    own = (_own(backbone) for name, backbone in BACKBONES.items() if name not in BUILT_IN)
+    DOMAINS.update((domain.id, domain) for domain in own)
+    return wrong
+
+
+def own_id(backbone: "Backbone") -> str:
+    """The id of a backbone's domain.
+
+    It follows from the weights: the same in every installation that has them, another once they are replaced.
+    """
+    return str(uuid.uuid5(_OF_BACKBONES, backbone.fingerprint))
+
+
+def _own(backbone: "Backbone") -> Domain:
+    return Domain(own_id(backbone), backbone.name, CLASSIFICATION, backbone.name, exportable=True, platforms=_EXPORTS)

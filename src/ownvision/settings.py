@@ -52,10 +52,16 @@ class Settings(BaseSettings):
     scrub_seconds: float = Field(
         60.0, ge=0, description="Seconds between two rewritings of the database for receipts that wait, at least"
     )
-    threads: int = Field(0, ge=0, description="Threads of one model; 0: as many as there are cores")
+    threads: int = Field(0, ge=0, description="Threads of one model; 0: as many as the cores it may use, 8 at most")
+    weights: Path | None = Field(None, description="Folder of further backbones; default: `weights` in the data folder")
     models_cached: int = Field(8, ge=1, description="Published models kept in memory")
     worker: bool = Field(True, description="Whether `serve` also starts the job worker")
     limits: Limits = Limits()
+
+    @property
+    def weights_folder(self) -> Path:
+        """Where backbones beside the built-in ones lie."""
+        return self.weights or self.data / "weights"
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -13,7 +13,7 @@ class ModelCache:
 
     Args:
         capacity: How many are kept.
-        threads: Of one run of a model; 0: as many as there are cores.
+        threads: Of one run of a model, as of `learning.device.threads`.
     """
 
     def __init__(self, capacity: int, threads: int = 0) -> None:

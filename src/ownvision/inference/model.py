@@ -1,14 +1,13 @@
 """One model in onnxruntime."""
 
 import json
-import os
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ownvision.inference.nms import suppress
-from ownvision.learning import pixels
+from ownvision.learning import device, pixels
 from ownvision.learning.evaluate import Detections
 
 
@@ -24,17 +23,11 @@ class Model:
 
     Args:
         onnx: The file, as `learning.graph` writes it.
-        threads: Of one run; 0: as many as there are cores.
+        threads: Of one run, as of `device.threads`.
     """
 
     def __init__(self, onnx: bytes, threads: int = 0) -> None:
-        import onnxruntime  # 40 MB that a service without a model in use need not hold
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
-        # Cores are shared with the rest of the service: idle threads must sleep, not spin.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        self.session = device.session(onnx, threads)
         metadata = self.session.get_modelmeta().custom_metadata_map
         self.task: str = metadata["ownvision.task"]
         self.tag_ids: list[str] = json.loads(metadata["ownvision.tags"])

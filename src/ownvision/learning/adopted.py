@@ -10,15 +10,17 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import helper, shape_inference
 
-# No control flow, and nothing that makes much of little but by sizes that `_check_sizes` sees.
+# No control flow, and nothing that makes much of little but by sizes that `check_sizes` sees.
 _NAMES = (
-    "Add ArgMax AveragePool BatchNormalization Cast Clip Concat Constant Conv ConvTranspose Div Erf Exp Flatten "
-    "Gather Gemm GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity LayerNormalization LeakyRelu Log "
-    "MatMul Max MaxPool Min Mul Neg PRelu Pow ReduceMean ReduceSum Relu Reshape Resize Shape Sigmoid Slice Softmax "
-    "Softplus Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze"
+    "Abs Add And ArgMax AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv "
+    "ConvTranspose Cos DepthToSpace Div Elu Equal Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool "
+    "GlobalMaxPool Greater GreaterOrEqual HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization "
+    "LeakyRelu Less LessOrEqual Log MatMul Max MaxPool Min Mish Mod Mul Neg Not Or PRelu Pad Pow Range Reciprocal "
+    "ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Round Shape Sigmoid Sign Sin Slice Softmax "
+    "Softplus SpaceToDepth Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze Where"
 )
 OPERATORS = frozenset(_NAMES.split())
-OUTPUTS = {"classification": ("probabilities",), "detection": ("boxes", "scores")}
+OUTPUTS = {"classification": ("probabilities",), "detection": ("boxes", "scores"), "embedding": ("embedding",)}
 _SIDE = 2_048  # of the input, pixels
 _VALUES = 2**27  # of one intermediate result for one picture
 
@@ -43,7 +45,7 @@ def adopted(data: bytes, *, task: str, tag_ids: Sequence[str], renamed: Mapping[
         model = onnx.load_from_string(data)
     except Exception:  # a class of the library that onnx reads with
         raise Unusable("it is no ONNX file.") from None
-    _check_graph(model, task)
+    check_graph(model, task)
     own = {entry.key: entry.value for entry in model.metadata_props}
     try:
         height, width = json.loads(own["ownvision.input"])
@@ -55,12 +57,21 @@ def adopted(data: bytes, *, task: str, tag_ids: Sequence[str], renamed: Mapping[
     shape = [dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim]
     if shape[1:] != [3, height, width] or not all(0 < side <= _SIDE for side in shape[2:]):
         raise Unusable("its input is not what it says.")
-    _check_sizes(model)
+    check_sizes(model)
     helper.set_model_props(model, {**own, "ownvision.tags": json.dumps([renamed[id] for id in tag_ids])})
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _check_graph(model: onnx.ModelProto, task: str) -> None:
+def check_graph(model: onnx.ModelProto, task: str) -> None:
+    """See that a file holds all it needs, and nothing but what models here are made of.
+
+    Args:
+        model: With one input `image`.
+        task: A key of `OUTPUTS`.
+
+    Raises:
+        Unusable: It does not.
+    """
     graph = model.graph
     if model.functions or model.training_info or graph.sparse_initializer or graph.quantization_annotation:
         raise Unusable("it has parts that models here do not have.")
@@ -82,8 +93,12 @@ def _check_graph(model: onnx.ModelProto, task: str) -> None:
         raise Unusable(f"it is no valid ONNX model ({type(error).__name__}).") from None
 
 
-def _check_sizes(model: onnx.ModelProto) -> None:
-    """See that no intermediate result for one picture is larger than any that a model here has."""
+def check_sizes(model: onnx.ModelProto) -> None:
+    """See that no intermediate result for one picture is larger than any that a model here has.
+
+    Raises:
+        Unusable: One is, or its size can't be told.
+    """
     single = onnx.ModelProto()
     single.CopyFrom(model)
     single.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1

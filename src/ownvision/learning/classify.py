@@ -9,15 +9,13 @@ Folds follow each image's key (its SHA-256), never its place: the same images gi
 """
 
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from ownvision.learning import pixels
+from ownvision.learning import device, pixels
 from ownvision.learning.backbones import BACKBONES
 from ownvision.learning.graph import Head, embedder
 
@@ -53,15 +51,12 @@ class Embedder:
 
     Args:
         backbone: A name of `BACKBONES`.
-        threads: Of one run; 0: as many as there are cores.
+        threads: Of one run, as of `device.threads`.
     """
 
     def __init__(self, backbone: str, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.backbone = BACKBONES[backbone]
-        self._session = onnxruntime.InferenceSession(embedder(backbone), options, providers=["CPUExecutionProvider"])
+        self._session = device.session(embedder(backbone), threads)
 
     def __call__(self, images: Sequence[bytes]) -> Floats:
         """Embeddings [N, D] of encoded images.

@@ -111,9 +111,7 @@ def _backbone(graph: Graph, name: str, net: Network, weights: Mapping[str, Float
 
 def _stages(graph: Graph, name: str, net: Network, weights: Mapping[str, Floats], end: int) -> dict[int, str]:
     """Add the stages before `end`, without the head that detectors don't use; trained numbers replace packaged ones."""
-    mean = np.array(BACKBONES[name].mean, np.float32).reshape(1, 3, 1, 1)
-    std = np.array(BACKBONES[name].std, np.float32).reshape(1, 3, 1, 1)
-    x = graph.mul(graph.sub("image", graph.constant(mean)), graph.constant(1 / std))
+    x = graph.normalised("image", BACKBONES[name].mean, BACKBONES[name].std)
     x = _packaged(graph, x, net.stem, net.stem.weight, net.stem.bias)
     maps: dict[int, str] = {}
     for index, block in enumerate(net.blocks):

@@ -50,6 +50,8 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        # A backbone from elsewhere may be written in a later one.
+        self.opset, self.ir_version = OPSET, IR_VERSION
 
     def node(self, operator: str, inputs: Sequence[str], name: str | None = None, **attributes: Any) -> str:
         """Add a node of one output."""
@@ -99,6 +101,11 @@ class Graph:
         """x · y."""
         return self.node("Mul", [x, y])
 
+    def normalised(self, image: str, mean: Sequence[float], std: Sequence[float]) -> str:
+        """(image - mean) / std per channel: what a network was trained on, of RGB 0 to 255."""
+        center, scale = (np.array(three, np.float32).reshape(1, 3, 1, 1) for three in (mean, std))
+        return self.mul(self.sub(image, self.constant(center)), self.constant(1 / scale))
+
     def flat_mean(self, x: str) -> str:
         """Mean over the map: [N, C, H, W] → [N, C]."""
         return self.node("Flatten", [self.node("GlobalAveragePool", [x])], axis=1)
@@ -141,7 +148,10 @@ class Graph:
             self.constants,
         )
         model = helper.make_model(
-            graph, producer_name="ownvision", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+            graph,
+            producer_name="ownvision",
+            opset_imports=[helper.make_opsetid("", self.opset)],
+            ir_version=self.ir_version,
         )
         helper.set_model_props(model, dict(sorted(metadata.items())))
         onnx.checker.check_model(model)
@@ -161,18 +171,9 @@ def metadata(task: str, tag_ids: Sequence[str], backbone: str, input_size: tuple
 
 
 def _features(graph: Graph, backbone: str) -> str:
-    """Early layers: the maps of stages 1 to 3 on a grid of 4 × 4. Late layers: stages 4, 5 and 7 on 2 × 2, mean and
-    maximum of stage 6, the mean of the head's map."""
-    from ownvision.learning.backbones import BACKBONES
-    from ownvision.learning.backbones.efficientnet_lite import network, stages
+    from ownvision.learning.backbones.features import features
 
-    size = BACKBONES[backbone].input_size
-    maps, head = stages(graph, backbone, network(backbone), "image", size)
-    sides = [-(-size // stride) for stride in (2, 4, 8, 16, 16, 32, 32)]
-    parts = [graph.flat_grid(maps[stage], sides[stage], 4) for stage in (0, 1, 2)]
-    parts += [graph.flat_grid(maps[stage], sides[stage], 2) for stage in (3, 4, 6)]
-    parts += [graph.flat_mean(maps[5]), graph.flat_max(maps[5]), graph.flat_mean(head)]
-    return graph.concat(parts, 1, "embedding")
+    return features(graph, backbone)
 
 
 def embedder(backbone: str) -> bytes:

@@ -9,7 +9,6 @@ of its outline is the picture's border (Zhu et al. 2014), several cuts agree on 
 """
 
 import functools
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ownvision.learning import pixels
+from ownvision.learning import device, pixels
 from ownvision.learning.backbones.efficientnet_lite import network, stages
 from ownvision.learning.evaluate import iou
 from ownvision.learning.graph import Graph, metadata
@@ -71,7 +70,7 @@ class Proposer:
     """The backbone in onnxruntime and what is done with its features; safe to use from several threads.
 
     Args:
-        threads: Of one run of the network; 0: as many as there are cores.
+        threads: Of one run of the network, as of `device.threads`.
     """
 
     def __init__(self, threads: int = 0) -> None:
@@ -122,8 +121,6 @@ def grid() -> Floats:
 
 
 def _session(threads: int) -> "onnxruntime.InferenceSession":
-    import onnxruntime  # 40 MB that a service without need of it need not hold
-
     graph = Graph()
     maps, _ = stages(graph, BACKBONE, network(BACKBONE), "image", INPUT)
     outputs: list[tuple[str, list[int | str]]] = [
@@ -132,11 +129,7 @@ def _session(threads: int) -> "onnxruntime.InferenceSession":
     ]
     about = metadata("features", [], BACKBONE, (INPUT, INPUT))
     file = graph.model(input_size=(INPUT, INPUT), outputs=outputs, metadata=about)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or os.cpu_count() or 1
-    # Cores are shared with the rest of the service: idle threads must sleep, not spin.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return device.session(file, threads)
 
 
 def _cells(features: Floats) -> Floats:

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from ownvision import domains
 from ownvision.inference import ModelCache
 from ownvision.settings import Settings
 from ownvision.store.blobs.local import LocalBlobs
@@ -26,6 +27,7 @@ def open_components(settings: Settings) -> Components:
     """Open the data folder (made when missing, readable by its owner only); the database is not migrated here."""
     settings.data.mkdir(parents=True, exist_ok=True)
     os.chmod(settings.data, 0o700)
+    domains.open_weights(settings.weights_folder)
     keys = KeyStore(settings.data / "keys")
     return Components(
         settings=settings,

@@ -108,7 +108,7 @@ def gather(
     for start in range(0, len(missing), _CHUNK):
         maker.make(maker.missing(missing[::-1][start : start + _CHUNK]))
         progress(start / len(missing))
-    result = np.empty((len(prefixes), sum(BACKBONES[backbone].blocks)), np.float16)
+    result = np.empty((len(prefixes), BACKBONES[backbone].feature_dim), np.float16)
     for row, prefix in enumerate(prefixes):
         try:
             result[row] = np.frombuffer(components.blobs.read(prefix + maker.name), "<f2")

@@ -40,12 +40,12 @@ from ownvision.services.travel import arriving
 from ownvision.services.travel.arriving import Arrival, Ids
 from ownvision.services.travel.contents import (
     JSON_BYTES,
-    MODEL_BYTES,
     PROJECT_BYTES,
     CountsMember,
     ImageRow,
     ProjectMember,
     RegionRow,
+    most_model_bytes,
 )
 from ownvision.services.travel.tar import Damaged
 from ownvision.store import ledger
@@ -526,7 +526,7 @@ class _Return(Arrival):
             raise Damaged("It has an export that can't be one here.")
         place = self._at(row.path or "?")
         found = self.source.reader.place(place)
-        if found is None or self.source.reader.size(found) > 2 * MODEL_BYTES:
+        if found is None or self.source.reader.size(found) > 2 * most_model_bytes():
             raise Damaged(f"The export {row.path!r} is missing, or too large.")
         self.check_room()
         id = self.names.other(row.id)

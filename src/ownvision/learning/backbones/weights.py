@@ -4,7 +4,6 @@ The format (torch before 1.6): four pickles (magic number, protocol, system, the
 then for each storage its length (int64) and its numbers. The unpickler knows ordered dicts, tensors and storages only.
 """
 
-import hashlib
 import io
 import pickle
 from collections import OrderedDict
@@ -66,16 +65,10 @@ def load_weights(name: str) -> dict[str, NDArray[np.float32]]:
     """The tensors of a backbone's weights file by name, float32.
 
     Raises:
-        KeyError: There is no such backbone.
-        ValueError: The file is not the one the registry names.
+        OwnVisionError: ErrorFeaturizationServiceUnavailable: there is no such backbone, or its file is not the one the
+            registry names.
     """
-    backbone = BACKBONES[name]
-    data = backbone.weights().read_bytes()
-    if hashlib.sha256(data).hexdigest() != backbone.sha256:
-        raise ValueError(
-            f"The weights of {name} at {backbone.weights()} are not the ones known; reinstall the package."
-        )
-    return read(data)
+    return read(BACKBONES[name].read())
 
 
 def read(data: bytes) -> dict[str, NDArray[np.float32]]:

@@ -6,16 +6,20 @@ In this order: ``project.json``, ``tags.json``; for each page of images ``images
 scores; last ``counts.json``.
 """
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from ownvision.learning.backbones import BACKBONES, BUILT_IN
+
 FORMAT: Literal[1] = 1
 PAGE = 256  # images
 SCORED = 256  # scored images of one member
 # Bytes of one member at most.
-PROJECT_BYTES, JSON_BYTES, MODEL_BYTES = 256 * 1024, 16 * 2**20, 256 * 2**20
+PROJECT_BYTES, JSON_BYTES, _MODEL_BYTES = 256 * 1024, 16 * 2**20, 256 * 2**20
+_HEAD_BYTES = 16 * 2**20  # and what else a model has beside its backbone
 
 WholeNumber = Annotated[int, Field(ge=0, lt=2**53)]
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
@@ -23,6 +27,15 @@ TEXT = 16_384  # characters; what an account may set is checked again, and is le
 Text = Annotated[str, Field(max_length=TEXT)]
 Moment = Annotated[datetime, AwareDatetime]
 _Base64 = Annotated[str, Field(max_length=4 * 2**20)]
+
+
+def most_model_bytes() -> int:
+    """Bytes of a model at most: models hold their backbone, and who registered a larger one takes such models in."""
+    own = [0]
+    for name in BACKBONES.keys() - BUILT_IN:
+        with suppress(OSError):
+            own.append(BACKBONES[name].weights().stat().st_size)
+    return max(_MODEL_BYTES, max(own) + _HEAD_BYTES)
 
 
 class _Member(BaseModel):

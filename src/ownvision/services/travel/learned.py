@@ -16,12 +16,12 @@ from ownvision.services.fitting import MODEL
 from ownvision.services.travel import tar
 from ownvision.services.travel.contents import (
     JSON_BYTES,
-    MODEL_BYTES,
     TEXT,
     FrozenTag,
     IterationMember,
     ScoredRow,
     ScoresMember,
+    most_model_bytes,
 )
 from ownvision.store import ledger
 from ownvision.store.tables import Iteration, IterationTag, Lineage, Project, ScoredImage
@@ -136,7 +136,7 @@ def _usable(arrival: "Arrival", told: IterationMember, trained: Sequence[FrozenT
     """The model with the ids that its tags have here, once it was seen to run."""
     from ownvision.learning.adopted import Unusable, adopted
 
-    data = arrival.archive.read(f"iterations/{told.number}.onnx", MODEL_BYTES)
+    data = arrival.archive.read(f"iterations/{told.number}.onnx", most_model_bytes())
     task = "detection" if arrival.detection else "classification"
     ids = [tag.id for tag in trained]
     try:
