@@ -1,6 +1,5 @@
 """What the prediction API and quick test share: which iteration, the prediction, its storing, its shape."""
 
-import os
 import threading
 
 from sqlalchemy import select
@@ -12,6 +11,7 @@ from ownvision.api.uploads import check_room
 from ownvision.api.wire import Json
 from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
+from ownvision.learning import device
 from ownvision.services import iterations, predictions, projects
 from ownvision.store import audit
 from ownvision.store.tables import Iteration, IterationTag, Project
@@ -19,7 +19,7 @@ from ownvision.store.tables.base import now
 from ownvision.wire import shapes
 
 # More at once than there are cores would only wait for each other in the middle of their work.
-_TURNS = threading.BoundedSemaphore(os.cpu_count() or 2)
+_TURNS = threading.BoundedSemaphore(device.threads())
 
 
 async def fetched(call: Call, url: str, cap: int) -> bytes:

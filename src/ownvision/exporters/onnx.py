@@ -87,7 +87,7 @@ def archive(
         "labels.txt": "\n".join(names).encode(),
         "cvexport.manifest": json.dumps(manifest, indent=1).encode(),
         "metadata_properties.json": json.dumps(properties, indent=1).encode(),
-        "LICENSE": (resources / "LICENSE").read_bytes(),
+        "LICENSE": _licence((resources / "LICENSE").read_text(encoding="utf-8"), model),
         "README.md": (resources / "README.md").read_bytes(),
         "requirements.txt": (resources / "requirements.txt").read_bytes(),
         "python/predict.py": (resources / "predict.py").read_bytes(),
@@ -171,6 +171,12 @@ def _in_order(model: bytes, labels: Sequence[Label]) -> list[str]:
 
 def _own_metadata(model: bytes) -> dict[str, str]:
     return {entry.key: entry.value for entry in onnx.load_from_string(model).metadata_props}
+
+
+def _licence(text: str, model: bytes) -> bytes:
+    own = _own_metadata(model)
+    licence = own.get("ownvision.licence") or "unknown"
+    return text.format(backbone=own["ownvision.backbone"], licence=licence).encode()
 
 
 def _with_metadata(model: bytes, properties: dict[str, str]) -> bytes:

@@ -160,8 +160,12 @@ class Graph:
 
 
 def metadata(task: str, tag_ids: Sequence[str], backbone: str, input_size: tuple[int, int]) -> dict[str, str]:
-    """What every stored model says of itself: task, tags by id, backbone, preprocessing, input size."""
+    """What every stored model says of itself: task, tags by id, backbone and its licence, preprocessing, input size."""
+    from ownvision.learning.backbones import BACKBONES
+
+    known = BACKBONES.get(backbone)
     return {
+        "ownvision.licence": known.licence if known else "",
         "ownvision.task": task,
         "ownvision.tags": json.dumps(list(tag_ids)),
         "ownvision.backbone": backbone,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import onnx
 from onnx import TensorProto, helper, shape_inference, version_converter
 
-from ownvision.learning.adopted import Unusable
+from ownvision.learning.adopted import Unusable, check_graph
 from ownvision.learning.backbones.onnx_file import FIRST_OPSET
 
 
@@ -82,6 +82,7 @@ def _cut(model: onnx.ModelProto, image: str, wanted: str, input_size: int) -> on
         graph, producer_name="ownvision", opset_imports=list(model.opset_import), ir_version=model.ir_version
     )
     made.functions.extend(model.functions)  # refused, where there are any
+    check_graph(made, "embedding")
     made.graph.output[0].type.tensor_type.shape.dim[1].dim_value = _length(made)
     return made
 
