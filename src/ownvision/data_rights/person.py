@@ -396,7 +396,8 @@ class _Comparer:
         for picture, prefix in missing:
             with suppress(*_ABSENT):  # erased meanwhile, or damaged
                 originals.append((picture, self._components.blobs.read(prefix + "original")))
-        backbone = DOMAINS[project.domain_id].backbone
+        own = DOMAINS[project.domain_id].backbone
+        backbone = own if own in BACKBONES else next(iter(BACKBONES))  # its weights may be gone; the person is not
         for picture, vector in self._vectors(backbone, originals):
             yield _cosine(self._given(backbone), vector), picture
 
