@@ -4,14 +4,17 @@ How pictures are put in comes from the model's own pretrained configuration. Onl
 here: what it writes needs neither torch nor timm.
 """
 
+import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ownvision.learning.adopted import Unusable
 from ownvision.learning.backbones.folder import Refused
+from ownvision.learning.backbones.onnx_file import check
+from ownvision.learning.backbones.reshape import reshaped
 
-_OPSET = 18
 INSTALL = 'A timm model needs the extra "timm": pip install "ownvision[timm]".'
 _UNKNOWN_LICENCE = "unknown"
 
@@ -99,21 +102,39 @@ def _loaded(timm: Any, model_name: str, weights: Path | None) -> Any:
 
 
 def _onnx(torch: Any, network: Any, example: Any) -> bytes:
-    # torch 2.9's exporter warns of its own future, and writes to standard output what it did.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            network,
-            (example,),
-            dynamo=True,
-            opset_version=_OPSET,
-            input_names=["image"],
-            output_names=["embedding"],
-            dynamic_shapes=({0: torch.export.Dim("N")},),
-            verbose=False,
-        )
+    """By torch's newer exporter, or by the older one where the newer one's file has sizes that can't be told."""
+    writers = (_by_tracing_symbols, _by_tracing_calls)
+    for write in writers:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's own future
+            data = write(torch, network, example)
+        try:
+            check(reshaped(data, None, example.shape[-1]), example.shape[-1])
+        except Unusable:
+            continue
+        return data
+    return data  # whose fault `folder.add` will name
+
+
+def _by_tracing_symbols(torch: Any, network: Any, example: Any) -> bytes:
+    program = torch.onnx.export(
+        network,
+        (example,),
+        dynamo=True,
+        opset_version=18,
+        dynamic_shapes=({0: torch.export.Dim("N")},),
+        verbose=False,
+    )
     data: bytes = program.model_proto.SerializeToString()
     return data
+
+
+def _by_tracing_calls(torch: Any, network: Any, example: Any) -> bytes:
+    buffer = io.BytesIO()
+    names: dict[str, Any] = {"input_names": ["image"], "output_names": ["embedding"]}
+    axes = {"image": {0: "N"}, "embedding": {0: "N"}}
+    torch.onnx.export(network, (example,), buffer, dynamo=False, opset_version=17, dynamic_axes=axes, **names)
+    return buffer.getvalue()
 
 
 def _levels(given: Any) -> tuple[float, float, float]:
