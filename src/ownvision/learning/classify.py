@@ -1,32 +1,40 @@
-"""Classifiers on frozen embeddings: shrinkage linear discriminant analysis, cross-validated and calibrated.
+"""Classifiers on frozen embeddings: heads chosen by cross-validation, calibrated, with an honest "none of these".
 
-The discriminant (Fisher 1936; Ledoit and Wolf 2004 for the shrinkage) needs one factorisation and no iterations. Where
-there are fewer images than features it is solved in the dual, by the Woodbury identity. Cross-validation gives every
-image a score from a model that never saw it; these choose the shrinkage, calibrate the probabilities (temperature:
-Guo et al. 2017; per tag: Platt 1999), and are kept with the iteration.
+The embedding's groups of features (a backbone's early and late layers) are weighed against each other, and a head is
+chosen among shrinkage discriminants and, where images are few, logistic regressions: whichever gives held-out images
+the least log loss. Rows are written in coordinates of the span of at most `SPAN` of them (exact where there are no
+more: the kernel trick; Nyström's method beyond, Williams and Seeger 2001), so that everything is solved in that many
+dimensions. Every image is scored by a head that never saw it; these scores calibrate the probabilities and are kept
+with the iteration.
 
-Folds follow each image's key (its SHA-256), never its place: the same images give the same model in any order.
+Folds, and the rows that span, follow each image's key (its SHA-256), never its place: the same images give the same
+model in any order.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ownvision.learning import device, pixels
 from ownvision.learning.backbones import BACKBONES
+from ownvision.learning.calibration import calibrate, cross_calibrated, log_loss
 from ownvision.learning.graph import Head, embedder
+from ownvision.learning.heads import HEADS, PENALTIES, SHRINKAGES, Discriminants, Linear, Logistic
+from ownvision.learning.novelty import fallback, familiarity
 
 Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 FOLDS = 5
-_SHRINKAGES = (0.03, 0.1, 0.3, 0.6)
-# Above so many images the covariance is well known, and each candidate costs seconds.
-_MANY_IMAGES = 2_000
+SPAN = 2_048
+# What is weighed how, and how strongly a head is held back, is chosen on so many images; logistic regression, which
+# takes iterations, is tried on fewer.
+_CHOSEN_ON, _LOGISTIC = 400, 150
+# How much the early and the late layers count: the early ones know drawings and digits, the late ones things.
+_EMPHASES = ((0.0, 1.0), (0.3, 1.0), (1.0, 1.0), (1.0, 0.3))
+_JITTER = 1e-5
 _BATCH = 16
 _PART = 4_096
 
@@ -88,6 +96,8 @@ def fit(
     multilabel: bool,
     keys: Sequence[bytes],
     blocks: Sequence[int] = (),
+    known: Bools | None = None,
+    negative: int | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> ClassifierFit:
     """Fit a head on embeddings.
@@ -97,7 +107,10 @@ def fit(
         labels: bool [N, T]; with `multilabel=False` exactly one per row.
         multilabel: Independent probabilities per tag, or ones that sum to one.
         keys: The images' SHA-256, which decide order and folds.
-        blocks: Lengths of one or two groups of features that are fitted apart and mixed (`Backbone.blocks`).
+        blocks: Lengths of the groups of features that are weighed against each other: of early and of late layers
+            (`Backbone.blocks`), or of one group; empty for one.
+        known: bool [N, T], which labels are known (multilabel); None for all.
+        negative: Column of the Negative tag, which images unlike all others are given (multiclass).
         progress: Told the share done, 0 to 1.
 
     Returns:
@@ -110,117 +123,195 @@ def fit(
         raise ValueError("A classifier needs images, and two tags to tell apart.")
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
     y = labels[order]
-    folds = assign_folds(y)
-    bounds = [0, *np.cumsum(blocks or [embeddings.shape[1]])]
-    parts = [
-        _fit_block(
-            _rows(embeddings, order, slice(int(start), int(end))),
-            y,
-            folds,
-            multilabel,
-            lambda share, done=number: progress(0.9 * (done + share) / (len(bounds) - 1)),  # type: ignore[misc]
-        )
-        for number, (start, end) in enumerate(itertools.pairwise(bounds))
-    ]
-    mixes = _MIXES if len(parts) == 2 else ((1.0,),)
-    logits = [_mixed(mix, [part.logits for part in parts]) for mix in mixes]
-    losses = [_loss(_cross_calibrated(one, y, folds, multilabel), y, multilabel) for one in logits]
-    best = int(np.argmin(losses))
-    slope, offset = _calibration(logits[best], y, multilabel)
-    weights = np.concatenate([share * part.weights for share, part in zip(mixes[best], parts, strict=True)]) * slope
-    bias = _mixed(mixes[best], [part.bias for part in parts]) * slope + offset
+    truth = _Truth(y, np.ones_like(y) if known is None else known[order], assign_folds(y), multilabel)
+    rows = _rows(embeddings, order, list(blocks) or [embeddings.shape[1]])
+    spread = _evenly(y)
+    few = np.sort(spread[:_CHOSEN_ON])
+    choice = _choose(rows, truth.of(few), few, progress)
+    span = _Span(rows.weighed(choice.emphasis), np.sort(spread[:SPAN]))
+    progress(0.5)
+    scores, linear = _fitted(span, truth, choice)
+    likely = cross_calibrated(scores, y, truth.known, truth.folds, multilabel)
+    slope, offset = calibrate(scores, y, truth.known, multilabel)
+    weights, bias = span.unfold(linear)
+    familiar = familiarity(rows.plain().parts, truth.folds, fallback(y.shape[1], multilabel, negative))
+    head = Head(
+        (weights * slope).astype(np.float32),
+        (bias * slope + offset).astype(np.float32),
+        "sigmoid" if multilabel else "softmax",
+        familiar.measure,
+    )
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     progress(1.0)
-    probabilities = _cross_calibrated(logits[best], y, folds, multilabel)
-    head = Head(weights.astype(np.float32), bias.astype(np.float32), "sigmoid" if multilabel else "softmax")
-    return ClassifierFit(head, probabilities[back], folds[back])
-
-
-# How much of the early and of the late layers' opinion: the early ones know drawings and digits, the late ones things.
-_MIXES = ((0.5, 0.5), (0.25, 0.75), (0.75, 0.25), (0.0, 1.0), (1.0, 0.0))
-
-
-def _mixed(shares: Sequence[float], parts: Sequence[Floats]) -> Floats:
-    total = np.zeros_like(parts[0])
-    for share, part in zip(shares, parts, strict=True):
-        total += share * part
-    return total
+    return ClassifierFit(head, familiar.blended(likely)[back], truth.folds[back])
 
 
 @dataclass(frozen=True)
-class _Block:
-    """One block of features' opinion: out-of-fold logits [N, T], and the head that gives them."""
+class _Truth:
+    """What is known of the rows: labels and which of them are known, bool [N, T], and folds, int64 [N]."""
 
-    logits: Floats
-    weights: Floats
-    bias: Floats
+    y: Bools
+    known: Bools
+    folds: NDArray[np.int64]
+    multilabel: bool
+
+    def of(self, rows: NDArray[np.int64]) -> "_Truth":
+        return _Truth(self.y[rows], self.known[rows], self.folds[rows], self.multilabel)
+
+    def loss(self, scores: Floats) -> float:
+        likely = cross_calibrated(scores, self.y, self.known, self.folds, self.multilabel)
+        return log_loss(likely, self.y, self.known, self.multilabel)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """How features are weighed, which kind of head, how strongly held back; and what it cost, and its scores."""
+
+    loss: float
+    emphasis: tuple[float, ...]
+    kind: str
+    strength: float
+    scores: Floats
+
+
+def _choose(rows: "_Rows", truth: _Truth, few: NDArray[np.int64], progress: Callable[[float], None]) -> _Choice:
+    """The least log loss of held-out rows."""
+    emphases = _EMPHASES if len(rows.sizes) == 2 else ((1.0,) * len(rows.sizes),)
+    best: _Choice | None = None
+    for number, emphasis in enumerate(emphases):
+        z = _Span(rows.weighed(emphasis), few).coordinates(few)
+        for kind, strengths in _strengths(len(few), truth).items():
+            for strength, scores in zip(strengths, _held_out(z, truth, kind, strengths)[0], strict=True):
+                loss = truth.loss(scores)
+                if best is None or loss < best.loss:
+                    best = _Choice(loss, emphasis, kind, strength, scores)
+        progress(0.4 * (number + 1) / len(emphases))
+    assert best is not None
+    return best
+
+
+def _strengths(rows: int, truth: _Truth) -> dict[str, tuple[float, ...]]:
+    few = rows <= _LOGISTIC and rows * truth.y.shape[1] <= 10 * _LOGISTIC
+    return {"discriminant": SHRINKAGES, **({"logistic": PENALTIES} if few else {})}
+
+
+def _held_out(
+    z: Floats, truth: _Truth, kind: str, strengths: Sequence[float]
+) -> tuple[Floats, Discriminants | Logistic]:
+    """Scores [S, N, T] of each fold's rows from all others, and what gives heads from any folds."""
+    solver = HEADS[kind](z, truth.y, truth.known, truth.folds, truth.multilabel)
+    scores = np.zeros((len(strengths), *truth.y.shape), np.float32)
+    numbers = [int(one) for one in np.unique(truth.folds)]
+    for fold in numbers if len(numbers) > 1 else ():
+        out = truth.folds == fold
+        for number, (weights, bias) in enumerate(solver.fit([one for one in numbers if one != fold], strengths)):
+            scores[number, out] = z[out] @ weights.astype(np.float32) + bias
+    return scores, solver
+
+
+def _fitted(span: "_Span", truth: _Truth, choice: _Choice) -> tuple[Floats, Linear]:
+    """Held-out scores [N, T] of all rows, and the head from all of them, in the span's coordinates."""
+    strengths: tuple[float, ...] = (choice.strength,)
+    if len(choice.scores) < len(truth.y):
+        # More images than it was chosen on need less holding back.
+        at = SHRINKAGES.index(choice.strength)
+        strengths = SHRINKAGES[max(at - 2, 0) : at + 1]
+    z = span.coordinates(np.arange(len(truth.y)))
+    scores, solver = _held_out(z, truth, choice.kind, strengths)
+    best = int(np.argmin([truth.loss(one) for one in scores]))
+    (linear,) = solver.fit(range(int(truth.folds.max()) + 1), [strengths[best]])
+    return scores[best], linear
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """One block of the embeddings in the order of the keys, standardised as they are asked for.
+    """The embeddings in the order of the keys, standardised and weighed as they are asked for.
 
     So 100,000 images are held once, as they came.
     """
 
     embeddings: NDArray[np.floating]
     order: NDArray[np.int64]
-    columns: slice
+    sizes: Sequence[int]
     center: Floats
     scale: Floats
 
     def take(self, rows: NDArray[np.int64]) -> Floats:
         """Standardised rows, float32 [len(rows), D]."""
-        x = np.asarray(self.embeddings[self.order[rows], self.columns], np.float32)
-        return (x - self.center) / self.scale
+        x = np.asarray(self.embeddings[self.order[rows]], np.float32)
+        x -= self.center
+        x /= self.scale
+        return x
 
-    def parts(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Floats]]:
-        """The same in parts that fit in memory."""
-        for start in range(0, len(rows), _PART):
-            yield rows[start : start + _PART], self.take(rows[start : start + _PART])
+    def parts(self) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+        """All of them in parts that fit in memory."""
+        everything = np.arange(len(self.order))
+        for start in range(0, len(everything), _PART):
+            yield everything[start : start + _PART], self.take(everything[start : start + _PART])
+
+    def plain(self) -> "_Rows":
+        """The same as they came."""
+        return replace(self, center=np.zeros_like(self.center), scale=np.ones_like(self.scale))
+
+    def weighed(self, emphasis: Sequence[float]) -> "_Rows":
+        """The same, each group of features by its weight; rows are of about unit length."""
+        whole = sum(emphasis)
+        shares = [np.sqrt(weight / whole / size) for weight, size in zip(emphasis, self.sizes, strict=True)]
+        factor = np.repeat(np.array(shares, np.float32), self.sizes)
+        with np.errstate(divide="ignore"):
+            return replace(self, scale=(self.scale / factor).astype(np.float32))
 
 
-def _rows(embeddings: NDArray[np.floating], order: NDArray[np.int64], columns: slice) -> _Rows:
-    plain = _Rows(embeddings, order, columns, np.zeros(1, np.float32), np.ones(1, np.float32))
-    total = np.zeros(columns.stop - columns.start)
-    for _, x in plain.parts(np.arange(len(order))):
+def _rows(embeddings: NDArray[np.floating], order: NDArray[np.int64], sizes: Sequence[int]) -> _Rows:
+    width = embeddings.shape[1]
+    plain = _Rows(embeddings, order, sizes, np.zeros(width, np.float32), np.ones(width, np.float32))
+    total, squares = np.zeros(width), np.zeros(width)
+    for _, x in plain.parts():
         total += x.sum(0, dtype=np.float64)
-    center = total / len(order)
-    squares = np.zeros_like(total)
-    for _, x in plain.parts(np.arange(len(order))):
-        squares += ((x - center) ** 2).sum(0)
-    scale = np.sqrt(squares / len(order)) + 1e-6
-    return _Rows(embeddings, order, columns, center.astype(np.float32), scale.astype(np.float32))
+    center = (total / len(order)).astype(np.float32)
+    for _, x in replace(plain, center=center).parts():
+        squares += (x * x).sum(0, dtype=np.float64)
+    scale = np.sqrt(squares / len(order))
+    # A feature that hardly moved here would drown all others where it does move.
+    return replace(plain, center=center, scale=(scale + 0.01 * scale.mean() + 1e-6).astype(np.float32))
 
 
-def _fit_block(
-    rows: _Rows, y: Bools, folds: NDArray[np.int64], multilabel: bool, progress: Callable[[float], None]
-) -> _Block:
-    candidates = _SHRINKAGES if len(y) <= _MANY_IMAGES else _SHRINKAGES[1:2]
-    scores = np.zeros((len(candidates), *y.shape), np.float32)
-    solver = (_Dual if len(y) <= len(rows.center) else _Primal)(rows, y, folds, within=not multilabel)
-    count = int(folds.max()) + 1
-    for number in range(count):
-        solver.score(number, candidates, scores)
-        progress((number + 1) / (count + 1))
-    losses = [_loss(_cross_calibrated(one, y, folds, multilabel), y, multilabel) for one in scores]
-    best = int(np.argmin(losses))
-    weights, bias = solver.final(candidates[best])
-    slope, offset = _calibration(scores[best], y, multilabel)
-    folded = (weights * slope / rows.scale[:, None]).astype(np.float32)
-    return _Block(
-        scores[best] * slope + offset, folded, (bias * slope + offset - rows.center @ folded).astype(np.float32)
-    )
+class _Span:
+    """Coordinates of rows in the span of a few of them: z(x) = L⁻¹ k(x), where L Lᵀ are the few rows' products."""
+
+    def __init__(self, rows: _Rows, few: NDArray[np.int64]) -> None:
+        self._rows, self._few = rows, rows.take(few)
+        products = (self._few @ self._few.T).astype(np.float64)
+        products[np.diag_indices_from(products)] += _JITTER * float(np.trace(products)) / len(products) + 1e-12
+        self._inverse = np.linalg.inv(np.linalg.cholesky(products)).astype(np.float32)
+
+    def coordinates(self, rows: NDArray[np.int64]) -> Floats:
+        """float32 [len(rows), R]."""
+        parts = [rows[start : start + _PART] for start in range(0, len(rows), _PART)]
+        return np.concatenate([(self._rows.take(part) @ self._few.T) @ self._inverse.T for part in parts])
+
+    def unfold(self, linear: Linear) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weights [D, T] and bias [T] on embeddings as they come, of ones on coordinates."""
+        weights, bias = linear
+        folded = (self._few.T @ (self._inverse.T @ weights.astype(np.float32))) / self._rows.scale[:, None]
+        return folded.astype(np.float64), bias - self._rows.center.astype(np.float64) @ folded
+
+
+def _evenly(y: Bools) -> NDArray[np.int64]:
+    """Rows in an order whose every beginning has of each tag about as many as of any other."""
+    rank = np.zeros(len(y), np.int64)
+    stratum = _strata(y)
+    for tag in np.unique(stratum):
+        rows = np.flatnonzero(stratum == tag)
+        rank[rows] = np.arange(len(rows))
+    return np.argsort(rank, kind="stable")
 
 
 def assign_folds(labels: Bools) -> NDArray[np.int64]:
     """Stratified folds [N] of rows sorted by key: each row counts for the rarest tag it carries."""
     count = min(FOLDS, max(2, len(labels)))
-    rarity = labels.sum(0).argsort(kind="stable")
-    stratum = np.full(len(labels), -1)
-    for tag in rarity[::-1]:
-        stratum[labels[:, tag]] = tag
+    stratum = _strata(labels)
     folds = np.zeros(len(labels), np.int64)
     shift = 0
     for tag in np.unique(stratum):
@@ -230,182 +321,9 @@ def assign_folds(labels: Bools) -> NDArray[np.int64]:
     return folds
 
 
-class _Dual:
-    """Discriminants of fewer rows than features. Everything follows from the rows' products with each other, which are
-    computed once: a fold's discriminants are combinations of rows, scores are products again.
-
-    `within` takes the covariance around each class's mean (one class per row); otherwise around the common mean, and
-    each tag is told from the rest.
-    """
-
-    def __init__(self, rows: _Rows, y: Bools, folds: NDArray[np.int64], *, within: bool) -> None:
-        self._rows, self._y, self._folds, self._within = rows, y, folds, within
-        self._x = rows.take(np.arange(len(y)))
-        self._gram = (self._x @ self._x.T).astype(np.float64)
-
-    def score(self, fold: int, shrinkages: Sequence[float], scores: Floats) -> None:
-        """Fill in `scores` [S, N, T] of the rows of a fold, from all others."""
-        keep, held_out = np.flatnonzero(self._folds != fold), np.flatnonzero(self._folds == fold)
-        products = self._gram[np.ix_(held_out, keep)]
-        for number, (shares, bias) in enumerate(self._solve(keep, shrinkages)):
-            scores[number, held_out] = products @ shares + bias
-
-    def final(self, shrinkage: float) -> tuple[Floats, Floats]:
-        """Weights [D, T] and bias [T] from all rows."""
-        ((shares, bias),) = self._solve(np.arange(len(self._y)), [shrinkage])
-        return self._x.T @ shares.astype(np.float32), bias.astype(np.float32)
-
-    def _solve(self, keep: NDArray[np.int64], shrinkages: Sequence[float]) -> list[tuple[Doubles, Doubles]]:
-        """For each shrinkage what every row contributes to each discriminant [n, T], and the bias [T]."""
-        y, gram = self._y[keep].astype(np.float64), self._gram[np.ix_(keep, keep)]
-        total = len(keep)
-        count = y.sum(0)
-        own = y / np.maximum(count, 1)  # a mean is rows' @ own
-        rest = np.zeros_like(own) if self._within else (1 - y) / np.maximum(total - count, 1)
-        group, mean = (y, own) if self._within else (np.ones((total, 1)), np.full((total, 1), 1 / total))
-        root = np.sqrt(max(total - 1, 1))
-        centred = (gram - group @ (mean.T @ gram)) / root  # residuals' products with the rows
-        inner = (centred - (centred @ mean) @ group.T) / root
-        variance = float(np.trace(inner)) / self._x.shape[1] + 1e-9
-        directions = own - rest
-        right = centred @ directions
-        middle = gram @ (own + rest)
-        results = []
-        for shrinkage in shrinkages:
-            # Woodbury: (s A'A + r I)^-1 B = (B - A' (A A' + r/s I)^-1 A B) / r
-            ridge = shrinkage * variance
-            answer = np.linalg.solve(inner + ridge / (1 - shrinkage) * np.eye(total), right)
-            shares = (directions - (answer - mean @ (group.T @ answer)) / root) / ridge
-            results.append(_biased(shares, -0.5 * (middle * shares).sum(0), count, total, within=self._within))
-        return results
-
-
-class _Primal:
-    """Discriminants of more rows than features: each fold's products of features are computed once and subtracted.
-
-    Arguments and methods as of `_Dual`.
-    """
-
-    def __init__(self, rows: _Rows, y: Bools, folds: NDArray[np.int64], *, within: bool) -> None:
-        self._rows, self._y, self._folds, self._within = rows, y, folds, within
-        features, count = len(rows.center), int(folds.max()) + 1
-        self._products = np.zeros((count, features, features), np.float32)
-        self._sums = np.zeros((count, y.shape[1], features))
-        self._totals = np.zeros((count, features))
-        for fold in range(count):
-            for part, x in rows.parts(np.flatnonzero(folds == fold)):
-                self._products[fold] += x.T @ x
-                self._sums[fold] += y[part].T.astype(np.float32) @ x
-                self._totals[fold] += x.sum(0, dtype=np.float64)
-
-    def score(self, fold: int, shrinkages: Sequence[float], scores: Floats) -> None:
-        solutions = self._solve([one for one in range(len(self._products)) if one != fold], shrinkages)
-        for part, x in self._rows.parts(np.flatnonzero(self._folds == fold)):
-            for number, (weights, bias) in enumerate(solutions):
-                scores[number, part] = x @ weights.astype(np.float32) + bias
-
-    def final(self, shrinkage: float) -> tuple[Floats, Floats]:
-        ((weights, bias),) = self._solve(list(range(len(self._products))), [shrinkage])
-        return weights.astype(np.float32), bias.astype(np.float32)
-
-    def _solve(self, folds: list[int], shrinkages: Sequence[float]) -> list[tuple[Doubles, Doubles]]:
-        y = self._y[np.isin(self._folds, folds)]
-        count, total = y.sum(0).astype(np.float64), len(y)
-        sums, everything = self._sums[folds].sum(0), self._totals[folds].sum(0)
-        own = sums / np.maximum(count, 1)[:, None]
-        rest = np.zeros_like(own) if self._within else (everything - sums) / np.maximum(total - count, 1)[:, None]
-        covariance = np.zeros(self._products.shape[1:])
-        for fold in folds:
-            covariance += self._products[fold]
-        covariance -= sums.T @ own if self._within else np.outer(everything, everything) / total
-        covariance /= max(total - 1, 1)
-        variance = float(np.trace(covariance)) / len(covariance) + 1e-9
-        results = []
-        for shrinkage in shrinkages:
-            shrunk = (1 - shrinkage) * covariance
-            shrunk[np.diag_indices_from(shrunk)] += shrinkage * variance
-            weights = np.linalg.solve(shrunk, (own - rest).T)
-            bias = -0.5 * ((own + rest).T * weights).sum(0)
-            results.append(_biased(weights, bias, count, total, within=self._within))
-        return results
-
-
-def _biased(weights: Doubles, bias: Doubles, count: Doubles, total: int, *, within: bool) -> tuple[Doubles, Doubles]:
-    if within:
-        return weights, bias + np.log((count + 0.5) / (total + 1.0))
-    # A tag that every image or none carries can't be told from the rest: its share is its probability.
-    lone = (count == 0) | (count == total)
-    return np.where(lone, 0.0, weights), np.where(lone, np.log((count + 0.5) / (total - count + 0.5)), bias)
-
-
-def _cross_calibrated(scores: Floats, y: Bools, folds: NDArray[np.int64], multilabel: bool) -> Floats:
-    """Probabilities of each fold, calibrated on the other folds."""
-    probabilities = np.zeros_like(scores)
-    for number in range(int(folds.max()) + 1):
-        held_out = folds == number
-        slope, offset = _calibration(scores[~held_out], y[~held_out], multilabel)
-        probabilities[held_out] = _probabilities(scores[held_out] * slope + offset, multilabel)
-    return probabilities
-
-
-def _probabilities(scores: Floats, multilabel: bool) -> Floats:
-    if multilabel:
-        odds: Floats = np.exp(-np.clip(scores, -50, 50)).astype(np.float32)
-        likely: Floats = 1.0 / (1.0 + odds)
-        return likely
-    shifted: Floats = np.exp(scores - scores.max(1, keepdims=True)).astype(np.float32)
-    shares: Floats = shifted / shifted.sum(1, keepdims=True)
-    return shares
-
-
-def _loss(probabilities: Floats, y: Bools, multilabel: bool) -> float:
-    p = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
-    if multilabel:
-        return float(-np.where(y, np.log(p), np.log1p(-p)).mean())
-    return float(-np.log(p[y]).mean())
-
-
-def _calibration(scores: Floats, y: Bools, multilabel: bool) -> tuple[float, Floats]:
-    """Slope, and per tag an offset, for the least log loss; the offsets are drawn to 0 where data is thin."""
-    if not multilabel:
-        return _temperature(scores, y), np.zeros(y.shape[1], np.float32)
-    slope, offset = 1.0, np.zeros(y.shape[1])
-    s, target = scores.astype(np.float64), y.astype(np.float64)
-    scale = np.abs(s).mean() + 1e-9
-    s = s / scale
-    slope = min(scale, 1.0)
-    for _ in range(50):  # Newton, tags share the slope
-        p = 1 / (1 + np.exp(-np.clip(s * slope + offset, -50, 50)))
-        error, curve = p - target, p * (1 - p) + 1e-9
-        gradient = np.append((error * s).sum() + 0.01 * slope, error.sum(0) + offset)
-        hessian = np.diag(np.append((curve * s * s).sum() + 0.01, curve.sum(0) + 1.0))
-        hessian[0, 1:] = hessian[1:, 0] = (curve * s).sum(0)
-        step = np.linalg.solve(hessian, gradient)
-        step /= max(1.0, np.abs(step).max() / 2.0)
-        slope, offset = slope - step[0], offset - step[1:]
-        if np.abs(step).max() < 1e-6:
-            break
-    return float(max(slope, 1e-6) / scale), offset.astype(np.float32)
-
-
-def _temperature(scores: Floats, y: Bools) -> float:
-    """The slope of least log loss: Newton's method, kept in a bracket."""
-    z = scores.astype(np.float64)
-    z -= z.max(1, keepdims=True)
-    wanted, size = float(z[y].mean()), float(np.abs(scores).mean())
-    low, high, slope = 1e-3, 30.0, 1.0
-    for _ in range(40):
-        odds = np.exp(z * slope)
-        odds /= odds.sum(1, keepdims=True)
-        mean = (odds * z).sum(1)
-        # One image's worth of doubt: on a set told apart perfectly the best slope would be infinite.
-        doubt = size / (1 + slope * size) / (4 * len(y))
-        gradient = float(mean.mean()) - wanted + doubt
-        curve = float(((odds * z * z).sum(1) - mean * mean).mean()) - 4 * len(y) * doubt * doubt
-        low, high = (low, slope) if gradient > 0 else (slope, high)
-        step = slope - gradient / curve if curve > 0 else 0.0
-        following = step if low < step < high else float(np.sqrt(low * high))
-        if abs(following - slope) <= 1e-5 * slope:
-            break
-        slope = following
-    return slope
+def _strata(labels: Bools) -> NDArray[np.int64]:
+    """The rarest tag [N] that each row carries; -1 for none."""
+    stratum = np.full(len(labels), -1)
+    for tag in labels.sum(0).argsort(kind="stable")[::-1]:
+        stratum[labels[:, tag]] = tag
+    return stratum

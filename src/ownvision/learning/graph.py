@@ -17,6 +17,40 @@ from ownvision.learning.pixels import PIXELS_VERSION
 
 # Old enough for every runtime that reads exports, new enough for all operators used.
 OPSET, IR_VERSION = 13, 8
+# No logarithm of nothing.
+_NEAR = 1e-9
+
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """How like the images learned from an embedding is, and what one is given that is like none of them.
+
+    The distance is the sum of squared differences from `center`, each times its `precision`; the share of what the head
+    says is the logistic function of (`limit` - log distance) · `steepness`, the rest is `fallback`.
+
+    Attributes:
+        center: float32 [D].
+        precision: float32 [D].
+        limit: The logarithm of the distance at which half is left.
+        steepness: How fast it falls there.
+        fallback: float32 [T].
+    """
+
+    center: Floats
+    precision: Floats
+    limit: np.float32
+    steepness: np.float32
+    fallback: Floats
+
+    def shares(self, embeddings: Floats) -> Floats:
+        """float32 [N, 1] of embeddings [N, D]: how much of what the head says counts."""
+        apart = embeddings - self.center
+        far = np.log((apart * apart) @ self.precision[:, None] + np.float32(_NEAR))
+        share = 1 / (1 + np.exp(-np.clip((self.limit - far) * self.steepness, -80, 80)))
+        return share.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -27,20 +61,30 @@ class Head:
         weights: float32 [D, T].
         bias: float32 [T].
         kind: Which function turns scores into probabilities.
+        familiar: How far it is to be believed; None: everywhere.
     """
 
-    weights: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    weights: Floats
+    bias: Floats
     kind: Literal["softmax", "sigmoid"]
+    familiar: Familiar | None = None
 
-    def probabilities(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
+    def probabilities(self, embeddings: NDArray[np.floating]) -> Floats:
         """float32 [N, T] of embeddings [N, D], as the stored graph computes them."""
-        scores = embeddings.astype(np.float32) @ self.weights + self.bias
+        x = embeddings.astype(np.float32)
+        likely = self._likely(x @ self.weights + self.bias)
+        if self.familiar is None:
+            return likely
+        share = self.familiar.shares(x)
+        blended: Floats = share * likely + (1 - share) * self.familiar.fallback
+        return blended
+
+    def _likely(self, scores: Floats) -> Floats:
         if self.kind == "sigmoid":
-            shown: NDArray[np.float32] = 1 / (1 + np.exp(-np.clip(scores, -80, 80)))
+            shown: Floats = 1 / (1 + np.exp(-np.clip(scores, -80, 80)))
             return shown
         raised = np.exp(scores - scores.max(axis=1, keepdims=True))
-        normed: NDArray[np.float32] = raised / raised.sum(axis=1, keepdims=True)
+        normed: Floats = raised / raised.sum(axis=1, keepdims=True)
         return normed
 
 
@@ -197,17 +241,35 @@ def classifier(backbone: str, head: Head, tag_ids: Sequence[str]) -> bytes:
     from ownvision.learning.backbones import BACKBONES
 
     graph = Graph()
-    scores = graph.node("Gemm", [_features(graph, backbone), graph.constant(head.weights), graph.constant(head.bias)])
-    if head.kind == "softmax":
-        graph.node("Softmax", [scores], "probabilities", axis=1)
-    else:
-        graph.node("Sigmoid", [scores], "probabilities")
+    _headed(graph, _features(graph, backbone), head)
     size = (BACKBONES[backbone].input_size,) * 2
     return graph.model(
         input_size=size,
         outputs=[("probabilities", ["N", len(tag_ids)])],
         metadata=metadata("classification", tag_ids, backbone, size),
     )
+
+
+_FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {"softmax": ("Softmax", {"axis": 1}), "sigmoid": ("Sigmoid", {})}
+
+
+def _headed(graph: Graph, embedding: str, head: Head) -> None:
+    """Add a head, whose output is `probabilities`."""
+    scores = graph.node("Gemm", [embedding, graph.constant(head.weights), graph.constant(head.bias)])
+    function, attributes = _FUNCTIONS[head.kind]
+    if head.familiar is None:
+        graph.node(function, [scores], "probabilities", **attributes)
+        return
+    likely = graph.node(function, [scores], **attributes)
+    known = head.familiar
+    apart = graph.sub(embedding, graph.constant(known.center))
+    distance = graph.node("MatMul", [graph.mul(apart, apart), graph.constant(known.precision[:, None])])
+    far = graph.node("Log", [graph.add(distance, graph.constant(np.array([_NEAR], np.float32)))])
+    near = graph.sub(graph.constant(np.array([known.limit], np.float32)), far)
+    share = graph.node("Sigmoid", [graph.mul(near, graph.constant(np.array([known.steepness], np.float32)))])
+    rest = graph.sub(graph.constant(np.ones(1, np.float32)), share)
+    given = graph.mul(rest, graph.constant(known.fallback[None]))
+    graph.node("Add", [graph.mul(share, likely), given], "probabilities")
 
 
 def head(model: bytes) -> Head:
@@ -221,7 +283,14 @@ def head(model: bytes) -> Head:
     gemm = next((node for node in graph.node if node.op_type == "Gemm" and node.input[0] == "embedding"), None)
     if gemm is None:
         raise ValueError("This model has no head on an embedding.")
-    weights, bias = (numpy_helper.to_array(constants[name]) for name in gemm.input[1:])
-    kinds = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
-    last = next(node for node in graph.node if node.input[0] == gemm.output[0])
-    return Head(weights, bias, kinds[last.op_type])  # type: ignore[arg-type]
+    after = list(graph.node)[list(graph.node).index(gemm) + 1 :]
+    kind = next(kind for kind, (operator, _) in _FUNCTIONS.items() if operator == after[0].op_type)
+    # Its constants, in the order in which `_headed` adds them.
+    numbers = [
+        numpy_helper.to_array(constants[name]) for node in [gemm, *after] for name in node.input if name in constants
+    ]
+    if len(numbers) == 2:
+        return Head(numbers[0], numbers[1], kind)  # type: ignore[arg-type]
+    weights, bias, center, precision, _, limit, steepness, _, given = numbers
+    familiar = Familiar(center, precision[:, 0], limit[0], steepness[0], given[0])
+    return Head(weights, bias, kind, familiar)  # type: ignore[arg-type]
