@@ -101,3 +101,24 @@ def test_a_session_gets_the_threads_it_was_given() -> None:
     assert session.get_session_options().intra_op_num_threads == 1
     (vectors,) = session.run(None, {"image": np.zeros((1, 3, 224, 224), np.float32)})
     assert np.isfinite(vectors).all()
+
+
+@pytest.mark.train
+def test_a_detector_s_trial_steps_learn_on_a_copy_in_either_precision() -> None:
+    torch = pytest.importorskip("torch")
+    from ownvision.learning import detect_train
+    from ownvision.learning.augment import Scene
+
+    def pick(index: int) -> Scene:
+        rgb = np.random.default_rng(index).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+        return rgb, np.array([[0.2, 0.2, 0.7, 0.8]], np.float32), np.array([0])
+
+    training = detect_train.start("efficientnet_lite0", 1, 64, 0, {})
+    before = {name: number.clone() for name, number in training.detector.state_dict().items()}
+    steps = {kind: detect_train._trial(training, pick, 2, kind) for kind in ("fp32", "bf16")}  # type: ignore[arg-type]
+    losses = {kind: [step() for _ in range(device.PROBE_STEPS)] for kind, step in steps.items()}
+    assert np.isfinite(losses["bf16"]).all()
+    assert losses["fp32"][-1] < losses["fp32"][0]
+    assert losses["bf16"] != losses["fp32"]
+    assert np.allclose(losses["bf16"], losses["fp32"], rtol=0.05)
+    assert all(torch.equal(number, before[name]) for name, number in training.detector.state_dict().items())

@@ -59,7 +59,7 @@ def assign(
     claimed = torch.where(chosen, iou, -1.0)
     overlap, owner = claimed.max(0)
     owner = torch.where(overlap >= 0, owner, -1)
-    mine = chosen & (owner == torch.arange(len(truth))[:, None])
+    mine = chosen & (owner == torch.arange(len(truth), device=owner.device)[:, None])
     metric, iou = metric * mine, iou * mine
     goal = metric / (metric.amax(1, keepdim=True) + _TINY) * iou.amax(1, keepdim=True)
     return owner, goal.amax(0)

@@ -203,4 +203,4 @@ def _folded(name: str, convolution: nn.Module, norm: nn.Module) -> Iterator[tupl
 
 def _array(tensor: Tensor) -> Floats:
     # A copy: the tensor goes on training.
-    return np.array(tensor.detach().contiguous().numpy(), np.float32)
+    return np.array(tensor.detach().cpu().contiguous().numpy(), np.float32)

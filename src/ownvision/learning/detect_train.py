@@ -4,16 +4,16 @@ Nothing here looks at a clock, and threads are as many as the machine has: the s
 numbers on the same machine.
 """
 
+import copy
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from ownvision.learning import device
 from ownvision.learning.augment import Scene, variation, vary
 from ownvision.learning.detect_loss import loss
 from ownvision.learning.detect_network import Detector
@@ -39,6 +39,7 @@ class Training:
         average: The running mean of its numbers, which is what is kept (Polyak and Juditsky 1992).
         seed: Where chance comes from, with the number of the step.
         log: Step and loss.
+        precision: Which numbers the forward pass computes in.
     """
 
     detector: Detector
@@ -48,6 +49,7 @@ class Training:
     seed: int
     augmentation: Mapping[str, bool]
     log: list[tuple[int, float]] = field(default_factory=list)
+    precision: device.Precision = "fp32"
 
     def numbers(self) -> dict[str, Floats]:
         """The averaged detector's convolutions, as `detector_graph.detector` reads them."""
@@ -55,8 +57,8 @@ class Training:
 
 
 def threads() -> int:
-    """As many as the cores this process may use, eight at most: beyond, small maps only wait for each other."""
-    return min(len(os.sched_getaffinity(0)), 8)
+    """Of torch and of the frozen front."""
+    return device.threads()
 
 
 def start(backbone: str, tags: int, input_size: int, seed: int, augmentation: Mapping[str, bool]) -> Training:
@@ -71,7 +73,7 @@ def start(backbone: str, tags: int, input_size: int, seed: int, augmentation: Ma
     average = Detector(backbone, tags)
     average.load_state_dict(detector.state_dict())
     for one in (detector, average):
-        one.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        one.to(device.training_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     average.requires_grad_(False).eval()
     return Training(detector, average, _front(backbone, input_size), input_size, seed, augmentation)
 
@@ -100,7 +102,10 @@ def advance(
     detector = training.detector.train()
     optimizer = _optimizer(detector)
     rates = [group["lr"] for group in optimizer.param_groups]
-    points, strides = (torch.from_numpy(array) for array in centres(training.input_size))
+    where = next(detector.parameters()).device
+    points, strides = (torch.from_numpy(array).to(where) for array in centres(training.input_size))
+    if not settle:
+        training.precision = device.precision(where, lambda kind: _trial(training, pick, count, kind))
     mild, strong = (variation(training.augmentation, final=final) for final in (True, False))
     mild_from = 0 if settle else round(steps * (1 - _MILD_SHARE))
     order = _order(count, training.seed + settle)
@@ -118,8 +123,10 @@ def advance(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * share
         optimizer.zero_grad(set_to_none=True)
-        logits, distances = detector(features)
-        value = loss(logits, distances, points, strides, [_truth(scene, training.input_size) for scene in scenes])
+        with _computing(where, training.precision):
+            logits, distances = detector(features)
+        truth = [_truth(scene, training.input_size, where) for scene in scenes]
+        value = loss(logits.float(), distances.float(), points, strides, truth)
         value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(detector.parameters(), _LARGEST_GRADIENT)
         optimizer.step()
@@ -128,22 +135,50 @@ def advance(
 
 
 def _front(backbone: str, input_size: int) -> Callable[[Floats], Tensor]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads()
-    # Its threads would spin while torch's work.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(front(backbone, input_size), options, providers=["CPUExecutionProvider"])
+    session, where = device.session(front(backbone, input_size), threads()), device.training_device()
 
     def run(pixels: Floats) -> Tensor:
         image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
         features = torch.from_numpy(session.run(None, {"image": image})[0])
-        return features.to(memory_format=torch.channels_last)
+        return features.to(where, memory_format=torch.channels_last)
 
     return run
 
 
-def _truth(scene: Scene, input_size: int) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(scene[1] * np.float32(input_size)), torch.from_numpy(scene[2])
+def _truth(scene: Scene, input_size: int, where: torch.device) -> tuple[Tensor, Tensor]:
+    boxes = torch.from_numpy(scene[1] * np.float32(input_size))
+    return boxes.to(where), torch.from_numpy(scene[2]).to(where)
+
+
+def _computing(where: torch.device, precision: device.Precision) -> torch.autocast:
+    return torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def _trial(
+    training: Training, pick: Callable[[int], Scene], count: int, precision: device.Precision
+) -> Callable[[], float]:
+    """Steps for `device.probe`: on a copy, on the first pictures as they are."""
+    detector = copy.deepcopy(training.detector).train()
+    where, optimizer = next(detector.parameters()).device, _optimizer(detector)
+    points, strides = (torch.from_numpy(array).to(where) for array in centres(training.input_size))
+    plain = variation({}, final=True)
+    scenes = [
+        vary(index % count, pick, count, training.input_size, plain, np.random.default_rng(index))
+        for index in range(BATCH)
+    ]
+    features = training.run_front(np.stack([scene[0] for scene in scenes]))
+    truth = [_truth(scene, training.input_size, where) for scene in scenes]
+
+    def step() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        with _computing(where, precision):
+            logits, distances = detector(features)
+        value = loss(logits.float(), distances.float(), points, strides, truth)
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return float(value.item())  # waits for the device
+
+    return step
 
 
 def _order(count: int, seed: int) -> Iterator[int]:

@@ -83,6 +83,8 @@ def training_device() -> "torch.device":
     """Where torch trains."""
     import torch
 
+    # Read when a GPU's library is first used: without it sums there are added up in any order.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

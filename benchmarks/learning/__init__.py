@@ -1,0 +1,1 @@
+"""How well learning does, measured beside peers."""
