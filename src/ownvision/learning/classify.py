@@ -133,6 +133,7 @@ def fit(
     scores, linear = _fitted(span, truth, choice)
     likely = cross_calibrated(scores, y, truth.known, truth.folds, multilabel)
     slope, offset = calibrate(scores, y, truth.known, multilabel)
+    slope *= _surer(len(y) / y.shape[1])
     weights, bias = span.unfold(linear)
     familiar = familiarity(rows.plain().parts, truth.folds, fallback(y.shape[1], multilabel, negative))
     head = Head(
@@ -145,6 +146,14 @@ def fit(
     back[order] = np.arange(len(order))
     progress(1.0)
     return ClassifierFit(head, familiar.blended(likely)[back], truth.folds[back])
+
+
+def _surer(images_per_tag: float) -> float:
+    """How much surer a head from all images may be than the folds' heads, which had four fifths of them.
+
+    Measured on unseen images (benchmarks/learning/classification): nothing at 5 per tag, a fifth from 20 on.
+    """
+    return 1.0 + 0.2 * float(np.clip((images_per_tag - 5) / 15, 0, 1))
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Familiar:
         apart = embeddings - self.center
         far = np.log((apart * apart) @ self.precision[:, None] + np.float32(_NEAR))
         share = 1 / (1 + np.exp(-np.clip((self.limit - far) * self.steepness, -80, 80)))
-        return share.astype(np.float32)
+        return np.asarray(share, np.float32)
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ class Head:
 
     def _likely(self, scores: Floats) -> Floats:
         if self.kind == "sigmoid":
-            shown: Floats = 1 / (1 + np.exp(-np.clip(scores, -80, 80)))
-            return shown
+            return np.asarray(1 / (1 + np.exp(-np.clip(scores, -80, 80))), np.float32)
         raised = np.exp(scores - scores.max(axis=1, keepdims=True))
         normed: Floats = raised / raised.sum(axis=1, keepdims=True)
         return normed

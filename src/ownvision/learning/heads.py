@@ -66,8 +66,8 @@ class Discriminants:
     ) -> Linear:
         shrunk = (1 - shrinkage) * covariance
         shrunk[np.diag_indices_from(shrunk)] += shrinkage * variance
-        weights: Doubles = np.linalg.solve(shrunk, (own - rest).T)
-        bias: Doubles = -0.5 * ((own + rest).T * weights).sum(0)
+        weights = np.asarray(np.linalg.solve(shrunk, (own - rest).T), np.float64)
+        bias = np.asarray(-0.5 * ((own + rest).T * weights).sum(0), np.float64)
         positive, negative = counts
         if self._within:
             return weights, bias + np.log((positive + 0.5) / (positive.sum() + 1.0))

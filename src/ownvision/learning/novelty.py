@@ -17,7 +17,7 @@ Floats = NDArray[np.float32]
 Parts = Callable[[], Iterable[tuple[NDArray[np.int64], Floats]]]
 
 _FLOOR = 0.1
-_REACH, _LEAST_REACH, _STEEPNESS = 3.0, 0.35, 6.0
+_REACH, _LEAST_REACH, _STEEPNESS = 1.8, 0.38, 10.0
 
 
 @dataclass(frozen=True)
