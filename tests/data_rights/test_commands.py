@@ -1,7 +1,9 @@
 """`ownvision erase` and `ownvision receipt` on a folder where no service runs: the command does all of it."""
 
 import json
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,11 @@ def test_what_was_erased_by_a_command_is_proved_at_once(tmp_path: Path) -> None:
     assert code == 0, printed
     first = json.loads(printed)
     assert (first["state"], first["statement"]["erased"]["images"]["count"]) == ("signed", 1)
+
+    assert _run("receipt", "list", data=data)[0] == 0
+    with closing(sqlite3.connect(data / "ownvision.db")) as database:
+        views = database.execute("SELECT operation, account_id FROM audit_events WHERE action = 'view'").fetchall()
+    assert views == [("receipt list", project.account_id)]
 
     code, printed = _run("erase", "project", "Herbarium", data=data)
     assert (code, "Nothing was erased yet" in printed) == (0, True)

@@ -240,7 +240,8 @@ def test_an_image_erased_while_it_is_taken_out_is_left_out_and_counted(
     tmp_path: Path, elsewhere: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "_AHEAD", 2)
-    monkeypatch.setattr(writer, "_CHUNK", 1)
+    monkeypatch.setattr(writer, "_BUNDLES", 1)
+    monkeypatch.setattr(writer, "_BUNDLE", 1)
     project = t.make_project(elsewhere, "Boxes", domain_id=t.DETECTION)
     made = t.upload(elsewhere, project, [t.coloured(0, seed) for seed in range(30)], [])
     told = writer.Told()
@@ -249,7 +250,7 @@ def test_an_image_erased_while_it_is_taken_out_is_left_out_and_counted(
     parts = []
     while told.counts.get("images", 0) < 3:
         parts.append(next(stream))
-    rich.change(elsewhere, project, lambda s, p: images.delete_images(s, p, [made[15], made[20]], all_iterations=True))
+    rich.change(elsewhere, project, lambda s, p: images.delete_images(s, p, [made[10], made[15]], all_iterations=True))
     t.files(elsewhere)
     (tmp_path / "a.zip").write_bytes(b"".join([*parts, *stream]))
     assert (told.counts["images"], told.counts["missing"]) == (28, 2)

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ownvision.learning import classify
+from ownvision.learning.heads import HEADS, Logistic
 
 Sample = tuple[NDArray[np.float32], NDArray[np.bool_], list[bytes]]
 
@@ -24,12 +25,8 @@ def sample(rows: int = 60, features: int = 100, tags: int = 3, multilabel: bool 
     )
 
 
-def probabilities(fit: classify.ClassifierFit, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    scores = (vectors @ fit.head.weights + fit.head.bias).astype(np.float64)
-    if fit.head.kind == "sigmoid":
-        return 1 / (1 + np.exp(-scores))
-    odds = np.exp(scores - scores.max(1, keepdims=True))
-    return np.asarray(odds / odds.sum(1, keepdims=True))
+def probabilities(fit: classify.ClassifierFit, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return fit.head.probabilities(vectors)
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
@@ -54,22 +51,6 @@ def test_order_changes_nothing(multilabel: bool) -> None:
     second = classify.fit(vectors[shuffled], labels[shuffled], multilabel=multilabel, keys=[keys[i] for i in shuffled])
     assert np.array_equal(first.head.weights, second.head.weights)
     assert np.array_equal(first.out_of_fold[shuffled], second.out_of_fold)
-
-
-def test_both_forms_give_the_same_discriminants() -> None:
-    vectors, labels, _ = sample(90, 90)
-    rows = classify._rows(vectors, np.arange(90), slice(0, 90))
-    folds = classify.assign_folds(labels)
-    for within in (True, False):
-        dual = classify._Dual(rows, labels, folds, within=within)
-        primal = classify._Primal(rows, labels, folds, within=within)
-        for a, b in zip(dual.final(0.1), primal.final(0.1), strict=True):
-            assert np.allclose(a, b, atol=1e-3 * np.abs(a).max())
-        first, second = np.zeros((1, 90, 3), np.float32), np.zeros((1, 90, 3), np.float32)
-        for fold in range(5):
-            dual.score(fold, [0.1], first)
-            primal.score(fold, [0.1], second)
-        assert np.allclose(first, second, atol=1e-3 * np.abs(first).max())
 
 
 def test_a_score_comes_from_a_model_that_never_saw_the_image() -> None:
@@ -125,3 +106,80 @@ def test_progress_rises_to_one() -> None:
 def test_nothing_to_tell_apart_is_an_error(labels: NDArray[np.bool_]) -> None:
     with pytest.raises(ValueError, match="two tags"):
         classify.fit(np.zeros((len(labels), 4), np.float32), labels, multilabel=False, keys=[b""] * len(labels))
+
+
+def test_more_rows_than_span_are_fitted_in_the_span_of_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, labels, keys = sample(400, 40, apart=1.0)
+    whole = classify.fit(vectors, labels, multilabel=False, keys=keys)
+    monkeypatch.setattr(classify, "SPAN", 64)
+    monkeypatch.setattr(classify, "_CHOSEN_ON", 50)
+    monkeypatch.setattr(classify, "_LOGISTIC", 0)
+    spanned = classify.fit(vectors, labels, multilabel=False, keys=keys)
+    assert (whole.out_of_fold.argmax(1) == labels.argmax(1)).mean() > 0.95
+    assert (spanned.out_of_fold.argmax(1) == labels.argmax(1)).mean() > 0.95
+    assert np.abs(whole.out_of_fold - spanned.out_of_fold).mean() < 0.05
+
+
+def test_layers_that_say_nothing_are_weighed_less() -> None:
+    vectors, labels, keys = sample(90, 40, apart=1.0)
+    noise = np.random.default_rng(5).normal(size=(90, 400)).astype(np.float32)
+    fit = classify.fit(np.hstack([noise, vectors]), labels, multilabel=False, keys=keys, blocks=(400, 40))
+    assert (fit.out_of_fold.argmax(1) == labels.argmax(1)).mean() > 0.95
+    assert np.abs(fit.head.weights[:400]).mean() < 0.1 * np.abs(fit.head.weights[400:]).mean()
+
+
+@pytest.mark.parametrize("negative", [None, 1], ids=["no Negative tag", "Negative tag"])
+def test_what_is_like_nothing_learned_is_given_to_nobody_or_to_the_negative_tag(negative: int | None) -> None:
+    vectors, labels, keys = sample(90, 40, apart=1.0)
+    fit = classify.fit(vectors, labels, multilabel=False, keys=keys, negative=negative)
+    strange = np.random.default_rng(1).normal(size=(20, 40)).astype(np.float32) * 5
+    said = fit.head.probabilities(strange)
+    assert np.allclose(said.sum(1), 1, atol=1e-5)
+    wanted = np.full(3, 1 / 3) if negative is None else np.eye(3)[negative]
+    assert np.abs(said - wanted).max() < 0.02
+    assert fit.head.probabilities(vectors).max(1).mean() > 0.9
+
+
+def test_what_is_like_nothing_learned_is_given_no_tag_of_many() -> None:
+    vectors, labels, keys = sample(90, 40, multilabel=True, apart=1.0)
+    fit = classify.fit(vectors, labels, multilabel=True, keys=keys)
+    strange = np.random.default_rng(1).normal(size=(20, 40)).astype(np.float32) * 5
+    assert fit.head.probabilities(strange).max() < 0.02
+
+
+def test_labels_that_are_not_known_teach_nothing() -> None:
+    vectors, labels, keys = sample(120, 60, multilabel=True, apart=1.0)
+    known = np.random.default_rng(3).random(labels.shape) < 0.7
+    wrong = np.where(known, labels, ~labels)
+    with_wrong = classify.fit(vectors, wrong, multilabel=True, keys=keys, known=known)
+    plain = classify.fit(vectors, labels, multilabel=True, keys=keys, known=known)
+    right = ((with_wrong.head.probabilities(vectors) > 0.5) == labels)[~known].mean()
+    assert right > 0.9
+    # The folds follow the labels as given; what is learned of the known ones is the same but for that.
+    assert ((plain.head.probabilities(vectors) > 0.5) == labels)[~known].mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", ["discriminant", "logistic"])
+def test_a_head_is_the_same_from_folds_as_from_their_rows(kind: str) -> None:
+    vectors, labels, _ = sample(60, 30, apart=1.0)
+    folds, known = classify.assign_folds(labels), np.ones_like(labels)
+    z = vectors / np.sqrt(30)
+    strength = {"discriminant": 0.1, "logistic": 0.01}[kind]
+    kept = folds != 0
+    ((weights, bias),) = HEADS[kind](z, labels, known, folds, False).fit([1, 2, 3, 4], [strength])
+    alone = HEADS[kind](z[kept], labels[kept], known[kept], folds[kept] - 1, False)
+    ((expected, shift),) = alone.fit(range(4), [strength])
+    assert np.allclose(weights, expected, atol=1e-3 * np.abs(expected).max())
+    assert np.allclose(bias, shift, atol=1e-3 * np.abs(shift).max())
+
+
+def test_logistic_regression_is_scikit_learns() -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    vectors, labels, _ = sample(80, 12, apart=0.4)
+    z = vectors / np.sqrt(12)
+    everything = np.ones_like(labels)
+    ((weights, bias),) = Logistic(z, labels, everything, np.zeros(80, np.int64), False).fit([0], [0.1])
+    peer = linear_model.LogisticRegression(C=10, max_iter=1000, tol=1e-8).fit(z, labels.argmax(1))
+    said = z @ weights + bias
+    odds = np.exp(said - said.max(1, keepdims=True))
+    assert np.abs(odds / odds.sum(1, keepdims=True) - peer.predict_proba(z)).max() < 0.01

@@ -60,8 +60,12 @@ def _command() -> str:
     # Typer carries a Click of its own, whose context the package `click` does not know.
     from typer._click.globals import get_current_context
 
-    context = get_current_context(silent=True)
-    return "" if context is None else context.command_path.partition(" ")[2]
+    # Not `command_path`, which begins with however the program was called: `python -m ownvision.cli` is three words.
+    context, words = get_current_context(silent=True), list[str]()
+    while context is not None and context.parent is not None:
+        words.insert(0, context.info_name or "")
+        context = context.parent
+    return " ".join(words)
 
 
 def scope(session: "Session", account: str | None, project: str | None) -> tuple[str, str | None]:

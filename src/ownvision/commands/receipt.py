@@ -23,17 +23,20 @@ def receipt_list(
     """List receipts, newest first; without an account those of all, also of accounts that are no more."""
     from sqlalchemy import select
 
-    from ownvision.data_rights import signing
+    from ownvision.data_rights import audit, signing
     from ownvision.services import accounts
+    from ownvision.store.audit import current
     from ownvision.store.tables import Receipt
 
     query = select(Receipt).order_by(Receipt.asked.desc(), Receipt.number.desc())
-    with installation(data) as components, components.database.read() as session:
-        if account is not None:
-            known = {row.user_name: row.id for row in accounts.all(session)}
-            query = query.where(Receipt.account_id == known.get(account, account))
-        rows = list(session.scalars(query))
-        documents = [signing.document(session, row) for row in rows] if as_json else []
+    with installation(data) as components:
+        with components.database.read() as session:
+            if account is not None:
+                known = {row.user_name: row.id for row in accounts.all(session)}
+                query = query.where(Receipt.account_id == known.get(account, account))
+            rows = list(session.scalars(query))
+            documents = [signing.document(session, row) for row in rows] if as_json else []
+        audit.seen(components.database, current(), {row.account_id for row in rows})
     if as_json:
         typer.echo(json.dumps(documents, indent=2))
         return

@@ -7,9 +7,9 @@ of its own, at most a second later, so that nobody waits for it. What is refused
 import json
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -93,6 +93,14 @@ def keep(database: Database, act: Act) -> None:
     if act.account_id is not None and act.action in (VIEW, EXPORT) and not act.recorded:
         with database.write() as session:
             insert_all(session, AuditEvent, _rows(session, [(_noted(act), 1)]))
+
+
+def seen(database: Database, act: Act | None, account_ids: Collection[str]) -> None:
+    """Record that a command showed what is of several accounts: an event for each that is there still."""
+    if act is not None and account_ids:
+        entries = [(_noted(replace(act, account_id=id)), 1) for id in sorted(account_ids)]
+        with database.write() as session:
+            insert_all(session, AuditEvent, _rows(session, entries))
 
 
 def _noted(act: Act) -> _Noted:

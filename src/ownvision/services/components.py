@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ownvision import domains
 from ownvision.inference import ModelCache
 from ownvision.settings import Settings
+from ownvision.store import heap
 from ownvision.store.blobs.local import LocalBlobs
 from ownvision.store.blobs.sealed import SealedBlobs
 from ownvision.store.database import Database
@@ -25,6 +26,7 @@ class Components:
 
 def open_components(settings: Settings) -> Components:
     """Open the data folder (made when missing, readable by its owner only); the database is not migrated here."""
+    heap.keep_freed()
     settings.data.mkdir(parents=True, exist_ok=True)
     os.chmod(settings.data, 0o700)
     domains.open_weights(settings.weights_folder)

@@ -39,7 +39,8 @@ class Picture:
 
     Attributes:
         shape: The API's Image. Addresses (keys that end in ``Uri``) may be there or not: the writer takes them out.
-        row: The same for a restore. `sha256`, `size` and `path` are the writer's to fill in; `seq` is ascending.
+        row: The same for a restore. `sha256` is of what `read` gives, or "" for the writer to hash; `size` and `path`
+            are the writer's to fill in; `seq` is ascending.
         read: Its bytes; called once, maybe from another thread. Raises `Missing`.
         in_workspace: False for one that only iterations still have.
     """
@@ -56,7 +57,7 @@ class Stored:
 
     Attributes:
         shape: The API's StoredImagePrediction.
-        row: The same for a restore.
+        row: The same for a restore; `sha256` as a picture's.
         read: The picture's bytes. Raises `Missing`.
     """
 

@@ -56,7 +56,9 @@ Out = Generator[bytes, None, None]
 K = TypeVar("K", Picture, Stored)
 _AHEAD_BYTES, _AHEAD = 16 * 2**20, 64  # of pictures that are read before they are wanted
 _PAGE_BYTES = 4 * 2**20
-_CHUNK = 256 * 2**10  # small files leave together
+# The archive is made while what was made before is written: so many bundles ahead, of a megabyte or one picture.
+_BUNDLES, _BUNDLE = 8, 2**20
+_SMALL = 64 * 2**10  # smaller parts leave together
 _NAME = 100  # characters of a file's name
 _line = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\u0080-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]')
@@ -77,25 +79,43 @@ class Told:
 
 
 def stream(source: Source, folder: Path, told: Told) -> Iterator[bytes]:
-    """The archive, in parts of 256 KiB or one picture.
+    """The archive, in parts of up to 1 MiB or one picture; it is made in threads of its own.
 
     Args:
         source: What it is made from.
         folder: Where nameless files may be made.
-        told: Grows as the archive does.
+        told: Grows as the archive does, a little ahead of its parts.
 
     Raises:
         Withdrawn: What is taken out was deleted meanwhile.
     """
     with ExitStack() as stack:
-        threads = stack.enter_context(ThreadPoolExecutor(2, "reading"))
-        waiting = bytearray()
-        for part in _Takeout(source, folder, told, stack, threads).parts():
-            waiting += part
-            if len(waiting) >= _CHUNK:
-                yield bytes(waiting)
-                waiting.clear()
-        yield bytes(waiting)
+        readers = stack.enter_context(ThreadPoolExecutor(2, "reading"))
+        maker = stack.enter_context(ThreadPoolExecutor(1, "making"))
+        stack.callback(maker.shutdown, cancel_futures=True)  # first of all, where nobody wants the rest
+        bundles = _bundles(_Takeout(source, folder, told, stack, readers).parts())
+        made = deque(maker.submit(next, bundles, None) for _ in range(_BUNDLES))
+        while (bundle := made.popleft().result()) is not None:
+            made.append(maker.submit(next, bundles, None))
+            yield from bundle
+
+
+def _bundles(parts: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Parts together, so that few things pass between threads: small ones become one, no picture is copied."""
+    bundle: list[bytes] = []
+    small: list[bytes] = []
+    size = 0
+    for part in parts:
+        size += len(part)
+        if len(part) < _SMALL:
+            small.append(part)
+        else:
+            bundle += [b"".join(small), part]
+            small = []
+        if size >= _BUNDLE:
+            yield [*bundle, b"".join(small)]
+            bundle, small, size = [], [], 0
+    yield [*bundle, b"".join(small)]
 
 
 class _Spool:
@@ -203,7 +223,7 @@ class _Takeout:
         ahead = 0
         for item in items:
             size = item.row.size or _AHEAD_BYTES // 8
-            waiting.append((item, self.threads.submit(_bytes, item.read), size))
+            waiting.append((item, self.threads.submit(_bytes, item.read, item.row.sha256), size))
             ahead += size
             while waiting and (ahead > _AHEAD_BYTES or len(waiting) > _AHEAD):
                 first, future, size = waiting.popleft()
@@ -225,12 +245,14 @@ class _Bytes:
     sha256: str
 
 
-def _bytes(read: Callable[[], bytes]) -> _Bytes | None:
+def _bytes(read: Callable[[], bytes], sha256: str) -> _Bytes | None:
+    # A hash that is known was taken when the bytes came in; that they are still those, the reading has seen to: objects
+    # here are authenticated, and what an import from Azure fetched is compared.
     try:
         data = read()
     except Missing:
         return None
-    return _Bytes(data, zlib.crc32(data), hashlib.sha256(data).hexdigest())
+    return _Bytes(data, zlib.crc32(data), sha256 or hashlib.sha256(data).hexdigest())
 
 
 @dataclass

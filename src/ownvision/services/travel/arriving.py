@@ -343,7 +343,7 @@ class Arrival:
             raise tar.Damaged(f"{name} can't be read: {where:.80}: {first['msg']:.200}.") from None
 
     def count(self, kind: str, more: int = 1) -> None:
-        """Count what came; more than was promised is refused at once, so that no archive is endless."""
+        """Count what came; more than was promised is refused with the next commit, so that no archive is endless."""
         came = getattr(self.got, kind) + more
         promised = getattr(self.head.counts, kind)
         if came + (len(self.erased) if kind == "images" else 0) > promised:
@@ -406,26 +406,27 @@ class Arrival:
         reserved = self.reserver.submit(ledger.reserve, self.components.database, entries)
         batch = _Batch(reserved)
         pictures: list[tuple[str, bytes, ImageRow]] = []
+        size = 0
         for row, id in zip(part, ids, strict=True):
             self._check(row)
             if self.archive.name() == f"images/{row.seq}.missing":
                 self.archive.read(f"images/{row.seq}.missing", 0)
                 self.erased.add(row.seq)
-                self.count("images", 0)
                 batch.missing.append(id)
                 continue
             data = self.archive.read(f"images/{row.seq}", self.components.settings.limits.training_image_bytes)
             self.seqs.append(row.seq)
             self.places += bytes.fromhex(id.replace("-", ""))
-            self.count("images")
-            self.count("regions", len(row.regions))
             batch.rows.append(row)
             batch.ids.append(id)
             pictures.append((id, data, row))
-            if sum(len(data) for _, data, _ in pictures) >= _TOGETHER:
+            size += len(data)
+            if size >= _TOGETHER:
                 self._check_bytes(batch, pictures)
-                pictures = []
+                pictures, size = [], 0
         self._check_bytes(batch, pictures)
+        self.count("images", len(batch.rows))
+        self.count("regions", sum(len(row.regions) for row in batch.rows))
         self._finished(but=_COMMITS)
         self.finishing.append(self.finisher.submit(self._commit, batch))
 
@@ -643,6 +644,8 @@ def _inside(box: Box) -> Box:
     Raises:
         OwnVisionError: BadRequestImageRegions.
     """
+    if 0 <= box.left < box.left + box.width <= 1 and 0 <= box.top < box.top + box.height <= 1:
+        return box
     clipped = regions.clipped(box)
     pairs = ((box.left, clipped.left), (box.top, clipped.top), (box.width, clipped.width), (box.height, clipped.height))
     return box if all(abs(one - other) < 1e-12 for one, other in pairs) else clipped

