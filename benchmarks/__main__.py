@@ -16,6 +16,7 @@ NAMES = (
     "quickstart",
     "learning_digits",
     "learning_detection",
+    "learning.live",
     "proposals",
     "doctor",
 )
