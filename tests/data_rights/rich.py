@@ -82,6 +82,7 @@ def classifier(house: Components) -> Project:
         exports.start(session, row, first.id, "ONNX", None)
         session.add(RetentionRule(account_id=row.account_id, project_id=row.id, kind="predictions", days=90))
         row.erasure_policy = "unpublish"
+        drafts.switch_on(session, row)
     t.work(house)
     predicted(house, project, first.id, t.coloured(1, 77))
     return now_of(house, project.id)

@@ -148,14 +148,21 @@ def lives(session: Session) -> list[Live]:
     )
     lives = []
     for row in found:
-        wanted = basis(row.domain_id, row.classification_type)
+        try:
+            wanted = basis(row.domain_id, row.classification_type)
+        except OwnVisionError:  # its backbone's weights are not here: the others go on
+            continue
         behind = (row.learned, row.basis) != (row.revision, wanted)
         lives.append(Live(row.id, row.revision, wanted, row.forgotten, behind, row.complete))
     return lives
 
 
 def basis(domain_id: str, classification_type: str) -> str:
-    """What beside the data makes a draft: with another one it is not of the project as it is."""
+    """What beside the data makes a draft: with another one it is not of the project as it is.
+
+    Raises:
+        OwnVisionError: The domain, or the weights of its backbone, are not here.
+    """
     backbone = DOMAINS[domain_id].backbone
     return f"{training.RECIPE}/{BACKBONES[backbone].version}|{classification_type}"
 

@@ -75,7 +75,7 @@ class Features:
         """
         key = (project_id, BACKBONES[backbone].version)
         held = self._held[key] = self._held.pop(key, {})  # the last one, as the latest used
-        made = np.empty((len(image_ids), sum(BACKBONES[backbone].blocks)), np.float16)
+        made = np.empty((len(image_ids), BACKBONES[backbone].feature_dim), np.float16)
         missing = [row for row, image_id in enumerate(image_ids) if image_id not in held]
         for start in range(0, len(missing), _PART):
             part = missing[start : start + _PART]
