@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from ownvision.data_rights.takeout import restoring, writer
 from ownvision.data_rights.takeout.own import Own
 from ownvision.learning import pixels
-from ownvision.services import accounts, exports, images, intake, iterations, predictions, projects
+from ownvision.services import accounts, drafts, exports, images, intake, iterations, predictions, projects
 from ownvision.services.components import Components
 from ownvision.services.intake import Picture
 from ownvision.services.regions import Box
