@@ -17,6 +17,7 @@ NAMES = (
     "learning_digits",
     "learning_detection",
     "learning.memory",
+    "learning.live",
     "proposals",
     "doctor",
 )

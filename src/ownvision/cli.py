@@ -20,6 +20,7 @@ from ownvision.commands import (
     erase,
     hold,
     lineage,
+    live,
     person,
     receipt,
     retention,
@@ -43,6 +44,7 @@ app.add_typer(person.app, name="person", rich_help_panel=RUN)
 app.add_typer(data.app, name="data", rich_help_panel=RUN)
 app.add_typer(lineage.app, name="lineage", rich_help_panel=RUN)
 app.add_typer(lineage.policy, name="policy", rich_help_panel=RUN)
+app.add_typer(live.app, name="live", rich_help_panel=RUN)
 app.add_typer(erase.app, name="erase", rich_help_panel=RUN)
 app.add_typer(hold.app, name="hold", rich_help_panel=RUN)
 app.add_typer(azure.app, name="import", rich_help_panel=RUN)

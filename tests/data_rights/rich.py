@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from ownvision.data_rights.takeout import restoring, writer
 from ownvision.data_rights.takeout.own import Own
 from ownvision.learning import pixels
-from ownvision.services import accounts, exports, images, intake, iterations, predictions, projects
+from ownvision.services import accounts, drafts, exports, images, intake, iterations, predictions, projects
 from ownvision.services.components import Components
 from ownvision.services.intake import Picture
 from ownvision.services.regions import Box
@@ -82,6 +82,7 @@ def classifier(house: Components) -> Project:
         exports.start(session, row, first.id, "ONNX", None)
         session.add(RetentionRule(account_id=row.account_id, project_id=row.id, kind="predictions", days=90))
         row.erasure_policy = "unpublish"
+        drafts.switch_on(session, row)
     t.work(house)
     predicted(house, project, first.id, t.coloured(1, 77))
     return now_of(house, project.id)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from sqlalchemy import func, select, update
 
@@ -15,7 +16,19 @@ from ownvision.services.components import Components
 from ownvision.services.fitting import MODEL
 from ownvision.store import ledger
 from ownvision.store.blobs.sealed import SealedBlobs
-from ownvision.store.tables import AuditEvent, Export, Image, Iteration, Job, LegalHold, Project, Receipt, ScoredImage
+from ownvision.store.tables import (
+    AuditEvent,
+    Export,
+    Image,
+    ImageTag,
+    Iteration,
+    Job,
+    LegalHold,
+    Project,
+    Receipt,
+    ScoredImage,
+    Tag,
+)
 from ownvision.store.tables.base import now
 from tests.data_rights import erasing as e
 from tests.services import trained as t
@@ -192,6 +205,37 @@ def test_a_refitted_model_is_the_one_that_never_saw_the_image(house: Components)
     assert archive != old_archive
     models = [key for key in t.files(house) if key.endswith(MODEL) or key.endswith(exports.ARCHIVE)]
     assert len(models) == 3  # two models and an archive: nothing of the old ones is left
+
+
+def test_a_refitted_model_equals_that_of_another_project_that_never_had_the_images(house: Components) -> None:
+    """With other ids, in another order and other batches; only the ids of its tags are its own."""
+    home = home_with(house, "retrain", t.train)
+    home.erase(*home.images["red"][:1])
+    t.work(house)
+    with house.database.read() as session:
+        left = list(
+            session.execute(
+                select(Image.id, ImageTag.tag_id)
+                .join(ImageTag, ImageTag.image_seq == Image.seq)
+                .where(Image.project_id == home.project.id)
+                .order_by(Image.sha256)
+            )
+        )
+        names = {tag.id: tag.name for tag in session.scalars(select(Tag).where(Tag.project_id == home.project.id))}
+    other = t.make_project(house, "Never", home.project.classification_type, home.project.domain_id)
+    tags = {name: t.make_tag(house, other, name) for name in sorted(names.values(), reverse=True)}
+    for image_id, tag_id in left:
+        original = house.blobs.read(ledger.image_prefix(home.project.id, image_id) + "original")
+        t.upload(house, other, [original], [tags[names[tag_id]]])
+        t.work(house)  # its features are made alone
+    fresh = onnx.load_from_string(replace(home, project=other, iteration=t.train(house, other)).model())
+    refitted = onnx.load_from_string(home.model())
+    mine = {entry.key: entry.value for entry in refitted.metadata_props}
+    for entry in fresh.metadata_props:
+        if entry.key == "ownvision.tags":
+            assert json.loads(entry.value) == [tags[names[id]] for id in json.loads(mine[entry.key])]
+            entry.value = mine[entry.key]
+    assert fresh.SerializeToString(deterministic=True) == refitted.SerializeToString(deterministic=True)
 
 
 def _exports(house: Components) -> list[Export]:

@@ -17,7 +17,7 @@ from ownvision.data_rights import takeouts
 from ownvision.data_rights.doctor import doctor
 from ownvision.data_rights.takeout import reading, restoring, writer
 from ownvision.errors import OwnVisionError
-from ownvision.services import images, iterations, predictions, projects
+from ownvision.services import drafts, images, iterations, predictions, projects
 from ownvision.services.components import Components
 from ownvision.store.tables import ApiKey, Iteration, Project
 from tests.data_rights import rich
@@ -116,6 +116,11 @@ def test_every_file_is_listed_with_its_hash_and_everything_is_in_it(house: Compo
                 assert hashlib.sha256(found[project["folder"] + one["path"]]).hexdigest() == one["sha256"]
     text = b"".join(data for name, data in found.items() if name.endswith((".json", ".jsonl")))
     assert b"sig=" not in text  # no address that is signed
+
+
+def test_live_learning_goes_on_where_a_project_is_restored(there: Components) -> None:
+    with there.database.read() as session:
+        assert [live.behind for live in drafts.lives(session)] == [True]
 
 
 def test_names_of_files_are_safe_unique_and_like_those_given(path: Path) -> None:

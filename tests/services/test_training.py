@@ -79,6 +79,16 @@ def test_the_same_data_gives_the_same_model_in_any_order(home: Components) -> No
         np.testing.assert_array_equal(one, two)
 
 
+def test_the_same_revision_gives_the_same_bytes(home: Components, project: Project) -> None:
+    """Without any exception: nothing in the file says when it was made. Features are made anew in between."""
+    t.fill(home, project, {"red": 6, "blue": 7})
+    first = model_of(home, t.train(home, project))
+    for key, _ in list(home.blobs.list(f"{project.id}/images/")):
+        if ".embedding-" in key:
+            (home.settings.data / "objects" / key).unlink()
+    assert model_of(home, t.train(home, project, force=True)) == first
+
+
 def test_only_selected_tags_are_learned_and_images_without_them_left_out(home: Components, project: Project) -> None:
     made = t.fill(home, project, {"red": 5, "blue": 5, "green": 2})
     iteration = t.train(home, project, selected_tags=[made["blue"], made["red"], made["red"]])

@@ -87,7 +87,7 @@ def policy_show(
 ) -> None:
     """Print a project's policy."""
     with installation(data) as components, components.database.read() as session:
-        typer.echo(_project(session, project).erasure_policy)
+        typer.echo(project_row(session, project).erasure_policy)
 
 
 @policy.command("set")
@@ -100,7 +100,7 @@ def policy_set(
     from ownvision.data_rights import policies
 
     with installation(data) as components, components.database.write() as session:
-        row = _project(session, project)
+        row = project_row(session, project)
         policies.choose(row, chosen)
         typer.echo(row.erasure_policy)
 
@@ -114,7 +114,12 @@ def _iteration(session: "Session", id: str) -> "Iteration":
     return row
 
 
-def _project(session: "Session", id: str) -> "Project":
+def project_row(session: "Session", id: str) -> "Project":
+    """A project that is there, locked where the transaction writes.
+
+    Raises:
+        ClientError: There is none.
+    """
     from ownvision.store.tables import Project
 
     row = session.get(Project, id, with_for_update=True)

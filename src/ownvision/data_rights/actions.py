@@ -34,9 +34,9 @@ OPERATIONS = _table(
         (CHANGE, "retention_rules"): "PutAccountRetention PutProjectRetention",
         (DELETE, "retention_rules"): "DeleteAccountRetention DeleteProjectRetention",
         (VIEW, "projects"): "GetProject GetProjects GetProjectImport GetProjectTokens GetWebhook GetJobs "
-        "GetProjectErasure GetProjectData GetProjectHolds GetProjectRetention GetErasurePolicy",
+        "GetProjectErasure GetProjectData GetProjectHolds GetProjectRetention GetErasurePolicy GetDraft",
         (EXPORT, "project_exports"): "ExportProject",
-        (CHANGE, "projects"): "CreateProject UpdateProject ImportProject PutWebhook PutErasurePolicy",
+        (CHANGE, "projects"): "CreateProject UpdateProject ImportProject PutWebhook PutErasurePolicy PutLiveLearning",
         (DELETE, "projects"): "DeleteProject EraseProject DeleteWebhook",
         (DELETE, "project_exports"): "RevokeProjectToken",
         (CHANGE, "jobs"): "CancelJob",
@@ -55,11 +55,13 @@ OPERATIONS = _table(
         (DELETE, "regions"): "DeleteImageRegions",
         (VIEW, "iterations"): "GetIteration GetIterations GetIterationPerformance GetImagePerformances "
         "GetImagePerformanceCount GetExports GetIterationLineage TraceImages",
-        (CHANGE, "iterations"): "TrainProject UpdateIteration PublishIteration UnpublishIteration RefitIteration",
+        (CHANGE, "iterations"): "TrainProject UpdateIteration PublishIteration UnpublishIteration RefitIteration "
+        "CreateDraftIteration",
         (DELETE, "iterations"): "DeleteIteration",
         (EXPORT, "exports"): "ExportIteration",
         (DELETE, "exports"): "DeleteExport",
-        (VIEW, "suggestions"): "QuerySuggestedImages QuerySuggestedImageCount SuggestTagsAndRegions",
+        (VIEW, "suggestions"): "QuerySuggestedImages QuerySuggestedImageCount SuggestTagsAndRegions "
+        "GetDraftSuggestions",
         (VIEW, "predictions"): "QueryPredictions "
         "ClassifyImageWithNoStore ClassifyImageUrlWithNoStore DetectImageWithNoStore DetectImageUrlWithNoStore "
         "PredictImageWithNoStore PredictImageUrlWithNoStore",
@@ -117,6 +119,9 @@ COMMANDS = {
     "hold place": Action(CHANGE, "legal_holds"),
     "lineage of": Action(VIEW),
     "lineage show": Action(VIEW),
+    "live off": Action(CHANGE, "projects"),
+    "live on": Action(CHANGE, "projects"),
+    "live show": Action(VIEW),
     "person erase": Action(DELETE, "images"),
     "person find": Action(VIEW),
     "person restrict": Action(CHANGE, "images"),

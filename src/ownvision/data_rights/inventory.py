@@ -412,6 +412,35 @@ BESIDE: tuple[Kind, ...] = (
         retention="suggestions",
     ),
     Kind(
+        "drafts",
+        "that live learning is switched on for a project, since when, and what it learned of the workspace last: a "
+        "score, and the most probable tags of images nobody tagged yet. No model is kept",
+        (
+            rows(
+                "drafts",
+                "project_id since forgotten revision basis outcome reason learned score complete suggested",
+            ),
+        ),
+        "to suggest tags while a person tags",
+        "or until live learning is switched off, or the project goes; what was learned goes with the next change, and "
+        "at once when an image, a tag, or a tag of an image is deleted",
+        (
+            "GET /api/projects/{projectId}/draft",
+            "GET /api/projects/{projectId}/draft/suggestions",
+            "ownvision live show",
+        ),
+        f"{_PROJECT}/restore/extra.json",
+        (
+            "PUT /api/projects/{projectId}/live-learning",
+            "ownvision live off",
+            "DeleteImages",
+            "DeleteImageTags",
+            "DeleteTag",
+            "DeleteProject",
+        ),
+        retention="drafts",
+    ),
+    Kind(
         "per-image scores",
         "what a model that had not seen an image said of it, beside what it is; of an image that was erased since the "
         "pair stays without the image, so that the iteration's figures don't move",
@@ -794,6 +823,7 @@ MACHINERY: tuple[Kind, ...] = (
             Memory("services.uris._rounded_up", "hours at which addresses end"),
             Memory("services.outbound._tls", "certificates of authorities"),
             Memory("services.frozen.Frozen", "the tags of a training set, in the training's process"),
+            Memory("services.live.Features", "embeddings of projects with live learning, as long as their images are"),
             Memory("learning.propose._proposer", "a backbone"),
             Memory("learning.propose._interpolation", "weights of an interpolation"),
             Memory("wire.values._capital", "names of the API's fields"),

@@ -24,7 +24,7 @@ from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
 from ownvision.learning import pixels
 from ownvision.learning.backbones import BACKBONES
-from ownvision.services import projects
+from ownvision.services import forgetting, projects
 from ownvision.services.components import Components
 from ownvision.store import ledger
 from ownvision.store.blobs import BlobDamaged, BlobMissing
@@ -180,6 +180,7 @@ def restrict(session: Session, who: Who, image_ids: Sequence[str], *, restricted
                 update(Image).where(Image.id.in_(part), other).values(restricted=now() if restricted else None)
             )
             changed += done.rowcount  # type: ignore[attr-defined]
+            forgetting.forget(session, project.id)
             if restricted:
                 seqs = select(Image.seq).where(Image.id.in_(part))
                 session.execute(

@@ -26,6 +26,7 @@ from ownvision.store.database import Database
 from ownvision.store.tables import (
     Account,
     AuditEvent,
+    Draft,
     Job,
     LegalHold,
     Prediction,
@@ -78,6 +79,8 @@ class Term:
 TERMS: dict[str, Term] = {
     "predictions": Term("prediction_days", Prediction.created, "predictions"),
     "suggestions": Term("suggestion_days", Suggestion.created, "suggestions"),
+    # Live learning of a project that nobody has touched for so long is switched off.
+    "drafts": Term("suggestion_days", Draft.learned, "drafts"),
     "takeouts": Term("takeout_days", Takeout.created, "takeouts"),
     # A week after it expired, so that the list still explains a token that was refused.
     "tokens": Term("project_token_days", ProjectExport.created, "projectTokens", beyond=7),

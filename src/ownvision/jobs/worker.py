@@ -23,7 +23,7 @@ from ownvision.jobs import rows, runner
 from ownvision.jobs.engines import local
 from ownvision.jobs.handlers import on_failed
 from ownvision.jobs.parent import die_with_parent
-from ownvision.services import delivery
+from ownvision.services import delivery, live
 from ownvision.services.components import open_components
 from ownvision.settings import Settings
 from ownvision.store import ledger
@@ -36,6 +36,9 @@ log = logging.getLogger("ownvision.jobs")
 POLL_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 2.0
 RETENTION_SECONDS = 3_600.0
+# Between two starts of the process that learns live, should it die at once.
+LEARNING_SECONDS = 5.0
+_NICE_LEARNING = 5  # requests come first
 LOG_FORMAT = "%(levelname)s %(name)s %(message)s"
 # Prefixes removed in one go: about 20 ms, so that a large erasure doesn't keep a training waiting.
 _SWEPT = 200
@@ -56,6 +59,8 @@ class _Worker:
     running: dict[str, tuple[rows.Claim, local.Child]] = field(default_factory=dict)  # by lane
     scrubbing: local.Child | None = None
     posting: local.Child | None = None
+    learning: local.Child | None = None
+    began_learning: float = float("-inf")
     disowned: set[str] = field(default_factory=set)  # jobs that were lost at the last look
     looked: float = 0.0  # when housekeeping last looked for work
     expiring: Iterator[int] | None = None  # a round of retention under way
@@ -82,6 +87,7 @@ def work(settings: Settings, stop: threading.Event) -> None:
             alive_file(settings.data).touch()
             _look_after_jobs(worker)
             _look_after_messages(worker)
+            _look_after_drafts(worker)
             more = _keep_house(worker)
         except (SQLAlchemyError, OSError):
             # A full disk, a lock held for long: the jobs at work must not die of it.
@@ -91,7 +97,7 @@ def work(settings: Settings, stop: threading.Event) -> None:
     for claim, child in worker.running.values():
         child.stop()
         rows.give_back(worker.database, claim)
-    for helper in (worker.scrubbing, worker.posting):
+    for helper in (worker.scrubbing, worker.posting, worker.learning):
         if helper is not None:
             helper.stop()
     alive_file(settings.data).unlink(missing_ok=True)
@@ -125,6 +131,24 @@ def _look_after_messages(worker: _Worker) -> None:
 def _post(settings: Settings) -> None:
     components = open_components(settings)
     delivery.post(components)
+    components.database.close()
+
+
+def _look_after_drafts(worker: _Worker) -> None:
+    """Live learning has a process of its own, which lives while people tag: it keeps what it would have to read."""
+    if worker.learning is not None and worker.learning.ended():
+        worker.learning = None
+    if worker.learning is not None or time.monotonic() - worker.began_learning < LEARNING_SECONDS:
+        return
+    if worker.scrubbing is None and live.due(worker.database):
+        worker.began_learning = time.monotonic()
+        worker.learning = _fork(worker, lambda: _learn(worker.settings))
+
+
+def _learn(settings: Settings) -> None:
+    os.nice(_NICE_LEARNING)
+    components = open_components(settings)
+    live.follow(components)
     components.database.close()
 
 

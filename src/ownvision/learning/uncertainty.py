@@ -16,8 +16,14 @@ def of_classes(probabilities: ArrayLike, *, exclusive: bool) -> float:
     Returns:
         Bits, 0 and more.
     """
+    return float(of_each(np.asarray(probabilities)[None], exclusive=exclusive)[0])
+
+
+def of_each(probabilities: ArrayLike, *, exclusive: bool) -> NDArray[np.float64]:
+    """`of_classes` of many images: [N, T] → [N]."""
     p = _inside(probabilities)
-    return float(-(p * np.log2(p)).sum()) if exclusive else float(_binary(p).sum())
+    entropy: NDArray[np.float64] = -(p * np.log2(p)).sum(1) if exclusive else _binary(p).sum(1)
+    return entropy
 
 
 def of_boxes(probabilities: ArrayLike) -> float:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import delete, func, select, update
@@ -29,6 +29,9 @@ from ownvision.store.blobs import BlobDamaged, BlobMissing
 from ownvision.store.database import insert_all
 from ownvision.store.tables import Iteration, Lineage, Project, ScoredImage
 from ownvision.store.tables.base import now
+
+if TYPE_CHECKING:
+    from ownvision.learning.classify import ClassifierFit
 
 MODEL = "model.onnx"
 # Share of the work, as progress shows it, that is reading and embedding the images.
@@ -212,25 +215,54 @@ def _reporter(components: Components, claim: rows.Claim) -> Callable[[float], No
     return report
 
 
-def _classifier(
-    components: Components, claim: rows.Claim, iteration: Iteration, frozen: Frozen, report: Callable[[float], None]
-) -> Fitted:
-    from ownvision.learning import classify, graph
+def fit_head(
+    backbone: str,
+    classification_type: str,
+    vectors: embedding.Embeddings,
+    frozen: Frozen,
+    progress: Callable[[float], None],
+) -> "ClassifierFit":
+    """A classifier's head from embeddings: what a training learns, and what a draft does.
 
-    backbone = DOMAINS[iteration.domain_id].backbone
-    vectors = embedding.gather(components, backbone, frozen.prefixes, lambda share: report(_GATHERING * share))
-    multilabel = iteration.classification_type == "Multilabel"
+    Args:
+        backbone: Whose embeddings they are.
+        classification_type: Multiclass or Multilabel.
+        vectors: [N, D], of the images of `frozen`, in their order.
+        frozen: What is to be learned.
+        progress: Told the share done, 0 to 1.
+
+    Raises:
+        OwnVisionError: BadRequestTrainingValidationFailed, when there is nothing to tell apart.
+    """
+    from ownvision.learning import classify
+
     try:
-        fitted = classify.fit(
+        return classify.fit(
             vectors,
             frozen.labels,
-            multilabel=multilabel,
+            multilabel=classification_type == "Multilabel",
             keys=[bytes.fromhex(image.sha256) for image in frozen.images],
             blocks=BACKBONES[backbone].blocks,
-            progress=lambda share: report(_GATHERING + (1 - _GATHERING) * share),
+            progress=progress,
         )
     except ValueError as error:
         raise OwnVisionError("BadRequestTrainingValidationFailed", f"Not enough images for training: {error}") from None
+
+
+def _classifier(
+    components: Components, claim: rows.Claim, iteration: Iteration, frozen: Frozen, report: Callable[[float], None]
+) -> Fitted:
+    from ownvision.learning import graph
+
+    backbone = DOMAINS[iteration.domain_id].backbone
+    vectors = embedding.gather(components, backbone, frozen.prefixes, lambda share: report(_GATHERING * share))
+    fitted = fit_head(
+        backbone,
+        iteration.classification_type,
+        vectors,
+        frozen,
+        lambda share: report(_GATHERING + (1 - _GATHERING) * share),
+    )
     scores = np.ascontiguousarray(fitted.out_of_fold, "<f4")
     truth = np.ascontiguousarray(frozen.labels, np.uint8)
     return (

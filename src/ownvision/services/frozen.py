@@ -68,15 +68,19 @@ def freeze(session: Session, iteration: Iteration) -> Frozen:
         .where(IterationTag.iteration_id == iteration.id, IterationTag.position.is_not(None))
         .order_by(IterationTag.position)
     )
-    tag_ids = [tag.tag_id for tag in trained]
+    return at_revision(session, iteration.project_id, iteration.revision, [tag.tag_id for tag in trained])
+
+
+def at_revision(session: Session, project_id: str, revision: int, tag_ids: list[str]) -> Frozen:
+    """What is to be learned of these tags, in this order, from a project as it was at a revision."""
     positions = {tag_id: position for position, tag_id in enumerate(tag_ids)}
     tags_of: dict[int, list[int]] = defaultdict(list)
     for seq, tag_id in session.execute(
         select(ImageTag.image_seq, ImageTag.tag_id)
         .where(
-            ImageTag.project_id == iteration.project_id,
+            ImageTag.project_id == project_id,
             ImageTag.tag_id.in_(tag_ids),
-            valid_at(ImageTag, iteration.revision),
+            valid_at(ImageTag, revision),
         )
         .order_by(ImageTag.id)
     ):
@@ -85,9 +89,9 @@ def freeze(session: Session, iteration: Iteration) -> Frozen:
     for region in session.execute(
         select(Region.image_seq, Region.tag_id, Region.left, Region.top, Region.width, Region.height)
         .where(
-            Region.project_id == iteration.project_id,
+            Region.project_id == project_id,
             Region.tag_id.in_(tag_ids),
-            valid_at(Region, iteration.revision),
+            valid_at(Region, revision),
         )
         .order_by(Region.left, Region.top, Region.width, Region.height, Region.seq)
     ):
@@ -95,7 +99,7 @@ def freeze(session: Session, iteration: Iteration) -> Frozen:
         boxes_of[region.image_seq].append(box)
     found = session.execute(
         select(Image.seq, Image.id, Image.sha256, Image.restricted).where(
-            Image.project_id == iteration.project_id, valid_at(Image, iteration.revision)
+            Image.project_id == project_id, valid_at(Image, revision)
         )
     ).all()
     images = [
@@ -104,7 +108,7 @@ def freeze(session: Session, iteration: Iteration) -> Frozen:
         if seq in tags_of and restricted is None
     ]
     left_out = sorted(row.id for row in found if row.seq in tags_of and row.restricted is not None)
-    return Frozen(iteration.project_id, tag_ids, sorted(images, key=lambda image: image.sha256), left_out)
+    return Frozen(project_id, tag_ids, sorted(images, key=lambda image: image.sha256), left_out)
 
 
 def left_out(session: Session, iteration: Iteration) -> list[str]:

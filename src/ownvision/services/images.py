@@ -12,7 +12,7 @@ from sqlalchemy.orm.attributes import InstrumentedAttribute
 
 from ownvision.errors import OwnVisionError
 from ownvision.limits import Limits
-from ownvision.services import coverage, metadata_filter, projects, tags
+from ownvision.services import coverage, forgetting, metadata_filter, projects, tags
 from ownvision.services.erasing import erase_everywhere
 from ownvision.store import ledger
 from ownvision.store.tables import Image, ImageMetadata, ImageTag, Iteration, IterationTag, Project, Region, Tag
@@ -434,6 +434,7 @@ def remove_tags(session: Session, project: Project, image_ids: Sequence[str], ta
     )
     session.flush()
     refresh_tagged(session, project, found.values())
+    forgetting.forget(session, project.id)
     coverage.release(session, project.id)
 
 
@@ -481,6 +482,7 @@ def delete_images(
             )
     _leave_workspace(session, project, chosen)
     erased = erase_everywhere(session, project, chosen) if all_iterations else []
+    forgetting.forget(session, project.id)
     coverage.release(session, project.id)
     return erased
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from ownvision.errors import OwnVisionError
 from ownvision.limits import Limits, Tier
-from ownvision.services import coverage, projects
+from ownvision.services import coverage, forgetting, projects
 from ownvision.store import ledger, tally
 from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Project, Region, Tag
 from ownvision.store.tables.base import new_id
@@ -145,6 +145,7 @@ def delete(session: Session, project: Project, tag_id: str) -> None:
     tally.count(session, "tags", 1)
     ledger.doom_tag(session, project.account_id, project.id, tag.id)
     session.flush()
+    forgetting.forget(session, project.id)
     coverage.release(session, project.id)
 
 

@@ -61,7 +61,7 @@ def start(
     all_tags = list(session.scalars(select(Tag).where(Tag.project_id == project.id).order_by(Tag.id)))
     chosen = _chosen(all_tags, selected_tags)
     base = _custom_base(session, project, custom_base)
-    _check_enough(session, project, chosen, _usable(session, project, chosen), limits)
+    check_enough(session, project, chosen, usable(session, project, chosen), limits)
     iteration = Iteration(
         id=new_id(),
         project_id=project.id,
@@ -165,7 +165,7 @@ def _custom_base(session: Session, project: Project, given: Mapping[str, Any] | 
     return {"projectId": other.id, "iterationId": base.id}
 
 
-def _usable(session: Session, project: Project, chosen: Sequence[Tag]) -> dict[str, int]:
+def usable(session: Session, project: Project, chosen: Sequence[Tag]) -> dict[str, int]:
     """How many images of each tag there are to learn from: all but the restricted ones."""
     restricted = session.execute(
         select(ImageTag.tag_id, func.count())
@@ -177,9 +177,22 @@ def _usable(session: Session, project: Project, chosen: Sequence[Tag]) -> dict[s
     return {tag.id: tag.image_count - less.get(tag.id, 0) for tag in chosen}
 
 
-def _check_enough(
+def check_enough(
     session: Session, project: Project, chosen: Sequence[Tag], usable: Mapping[str, int], limits: Limits
 ) -> None:
+    """Refuse to learn these tags where there is too little to learn them from.
+
+    Args:
+        session: Of a transaction.
+        project: Whose workspace it is.
+        chosen: The tags.
+        usable: How many images there are of each, by id.
+        limits: For how many there must be.
+
+    Raises:
+        OwnVisionError: BadRequest…TrainingValidationFailed, BadRequestDetectionTrainingNotAllowNegativeTag,
+            BadRequestNotSupported.
+    """
     if projects.is_detection(project):
         _check_enough_regions(chosen, usable, limits)
         return

@@ -20,6 +20,7 @@ KINDS = {
     "suggestions": "suggested tags and regions",
     "scores": "an image's scores in an iteration; `scoresDetached`: those whose image is no longer named",
     "scoresDetached": "scores that stay as a pair of probability and truth, without their image",
+    "drafts": "what live learning had learned: a score, and suggestions",
     "tags": "tags of a workspace",
     "iterations": "training runs",
     "iterationTags": "tags as an iteration learned them",

@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from ownvision.api.own import (
     account,
     audit,
+    drafts,
     erasure,
     holds,
     images,
@@ -21,6 +22,7 @@ from ownvision.api.own import (
 ROUTERS: tuple[APIRouter, ...] = (
     account.router,
     audit.router,
+    drafts.router,
     erasure.router,
     holds.router,
     images.router,

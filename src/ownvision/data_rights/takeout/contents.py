@@ -157,6 +157,7 @@ class ExtraMember(Member):
     last_modified: Moment
     iterations_made: WholeNumber
     erasure_policy: Text = "keep"
+    live_learning: bool = False
     rules: Annotated[list[RuleRow], Field(max_length=1_000)] = []
     iterations: list[IterationExtra] = []
     exports: list[ExportRow] = []

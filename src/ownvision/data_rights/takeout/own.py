@@ -32,6 +32,7 @@ from ownvision.services.travel.contents import ImageRow, LinkRow, TagsMember
 from ownvision.store import ledger
 from ownvision.store.tables import (
     AuditEvent,
+    Draft,
     Export,
     Image,
     Iteration,
@@ -257,6 +258,7 @@ class OwnProject:
         self._leaving = leaving.Departure(components, export, _never, _image, _region)
         self._leaving.begin(session)
         self._project = project
+        self._live = session.get(Draft, project.id) is not None
         self._made = [(row.id, row.number) for row in reversed(iterations.all(session, project))]
         self._numbers = dict(self._made)
         self._tags = tags.all(session, project)
@@ -442,6 +444,7 @@ class OwnProject:
             last_modified=row.last_modified,
             iterations_made=row.iterations_made,
             erasure_policy=row.erasure_policy,
+            live_learning=self._live,
             rules=self._rules,
         )
 

@@ -34,7 +34,7 @@ from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
 from ownvision.jobs import rows
 from ownvision.learning import pixels
-from ownvision.services import accounts, exports, outputs, projects
+from ownvision.services import accounts, drafts, exports, outputs, projects
 from ownvision.services.components import Components
 from ownvision.services.travel import arriving
 from ownvision.services.travel.arriving import Arrival, Ids
@@ -557,6 +557,8 @@ class _Return(Arrival):
         project.created, project.last_modified = told.created, told.last_modified
         project.iterations_made = max(project.iterations_made, told.iterations_made)
         project.erasure_policy = told.erasure_policy
+        if told.live_learning:
+            drafts.switch_on(session, project)
         target = session.get_one(Account, project.account_id).prediction_resource_id
         for extra in told.iterations:
             row = session.get_one(Iteration, self.numbers[extra.number])

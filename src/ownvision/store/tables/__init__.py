@@ -8,7 +8,7 @@ from ownvision.store.tables.iteration import Export, Iteration, IterationTag, Li
 from ownvision.store.tables.job import Job
 from ownvision.store.tables.notification import Notification
 from ownvision.store.tables.prediction import Prediction
-from ownvision.store.tables.project import Project, ProjectExport, Tag
+from ownvision.store.tables.project import Draft, Project, ProjectExport, Tag
 from ownvision.store.tables.rights import AuditEvent, Backup, LegalHold, Receipt, RetentionRule, Takeout
 from ownvision.store.tables.suggestion import Suggestion
 from ownvision.store.tables.usage import Usage
@@ -20,6 +20,7 @@ __all__ = [
     "Backup",
     "Base",
     "Blob",
+    "Draft",
     "Export",
     "Image",
     "ImageMetadata",

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, LargeBinary, String, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ownvision.store.tables.base import Base, new_id, now
@@ -51,6 +51,27 @@ class Tag(Base):
     type: Mapped[str] = mapped_column(default="Regular")
     image_count: Mapped[int] = mapped_column(default=0)
     created: Mapped[datetime] = mapped_column(default=now)
+
+
+class Draft(Base):
+    """What live learning knows of a project's workspace; there is a row while it is switched on.
+
+    `revision`, `basis` and `outcome` are of the last fit, NULL before it and once something it learned from was erased.
+    """
+
+    __tablename__ = "drafts"
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True)
+    since: Mapped[datetime] = mapped_column(default=now)  # switched on
+    forgotten: Mapped[int] = mapped_column(default=0)  # how often what it had learned was erased
+    revision: Mapped[int | None]
+    basis: Mapped[str | None]  # recipe, backbone and kind of classification
+    outcome: Mapped[str | None]  # learned | waiting | failed
+    reason: Mapped[str | None]  # why not learned
+    learned: Mapped[datetime | None]
+    score: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    complete: Mapped[bool] = mapped_column(default=False)  # `suggested` is of every untagged image
+    suggested: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)  # `services.drafts.Suggested`
 
 
 class ProjectExport(Base):

@@ -1,0 +1,36 @@
+"""Learning: drafts of live projects."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+_MOMENT = sa.DateTime(timezone=True)
+
+
+def upgrade() -> None:
+    _drafts()
+
+
+def downgrade() -> None:
+    op.drop_table("drafts")
+
+
+def _drafts() -> None:
+    op.create_table(
+        "drafts",
+        sa.Column("project_id", sa.String(), nullable=False),
+        sa.Column("since", _MOMENT, nullable=False),
+        sa.Column("forgotten", sa.Integer(), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=True),
+        sa.Column("basis", sa.String(), nullable=True),
+        sa.Column("outcome", sa.String(), nullable=True),
+        sa.Column("reason", sa.String(), nullable=True),
+        sa.Column("learned", _MOMENT, nullable=True),
+        sa.Column("score", sa.JSON(), nullable=True),
+        sa.Column("complete", sa.Boolean(), nullable=False),
+        sa.Column("suggested", sa.LargeBinary(), nullable=True),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_drafts_project_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("project_id", name=op.f("pk_drafts")),
+    )
