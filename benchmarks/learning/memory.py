@@ -32,7 +32,7 @@ def _classifier() -> None:
     from ownvision.learning import classify
     from ownvision.learning.backbones import BACKBONES
 
-    backbone = BACKBONES["efficientnet_lite2"]
+    backbone = BACKBONES["efficientnet_lite0_lite2"]
     rng = np.random.default_rng(0)
     tags = np.arange(10_000) % 100
     vectors = np.empty((10_000, backbone.feature_dim), np.float16)
@@ -50,7 +50,7 @@ def _from_files() -> None:
     from ownvision.learning import classify, graph
     from ownvision.learning.backbones import BACKBONES
 
-    backbone = BACKBONES["efficientnet_lite2"]
+    backbone = BACKBONES["efficientnet_lite0_lite2"]
     embedder = classify.Embedder(backbone.name)
     vectors = np.concatenate([embedder([_picture(seed)]) for seed in range(1_000)]).astype(np.float16)
     labels = (np.arange(1_000) % 10)[:, None] == np.arange(10)

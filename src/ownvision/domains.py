@@ -42,13 +42,13 @@ class Domain:
     enabled: bool = True
 
 
-_LITE0, _LITE2 = "efficientnet_lite0", "efficientnet_lite2"
+_LITE0, _JOINED = "efficientnet_lite0", "efficientnet_lite0_lite2"
 _EXPORTS = ("ONNX",)
 
 
 def _full(id: str, name: str, type: str = CLASSIFICATION) -> Domain:
     # The detector trains on lite0 everywhere: on two cores a larger backbone would miss the minute and a half.
-    return Domain(id, name, type, _LITE2 if type == CLASSIFICATION else _LITE0)
+    return Domain(id, name, type, _JOINED if type == CLASSIFICATION else _LITE0)
 
 
 def _compact(id: str, name: str, type: str = CLASSIFICATION) -> Domain:

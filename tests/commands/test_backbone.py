@@ -42,7 +42,7 @@ def test_a_file_is_added_listed_and_has_a_domain(file: Path, tmp_path: Path) -> 
     assert "32 px, 8 features, CC0-1.0" in added.output
     listed = json.loads(ownvision("backbone", "list", "--json", "--data", where).stdout)
     rows = {row["name"]: row for row in listed["backbones"]}
-    assert [*rows] == ["efficientnet_lite0", "efficientnet_lite2", "mine"]
+    assert [*rows] == ["efficientnet_lite0", "efficientnet_lite2", "efficientnet_lite0_lite2", "mine"]
     assert (rows["mine"]["wrong"], rows["mine"]["mean"]) == (None, [10, 20, 30])
     assert rows["mine"]["domain"] in added.output
     assert f"{rows['mine']['domain']}  Classification  mine" in ownvision("domains", "--data", where).stdout

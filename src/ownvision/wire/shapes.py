@@ -42,7 +42,7 @@ class Asker(Protocol):
 
 
 _CLASSIFICATION_V1 = {"Multiclass": "MultiClass", "Multilabel": "MultiLabel"}
-_MEGABYTES = {"efficientnet_lite0": 14, "efficientnet_lite2": 20}
+_MEGABYTES = {"efficientnet_lite0": 14, "efficientnet_lite0_lite2": 34}
 
 
 def domain(row: DomainRow, version: Version) -> Shape:
@@ -50,7 +50,7 @@ def domain(row: DomainRow, version: Version) -> Shape:
     information = None
     if row.exportable:
         information = {
-            "estimatedModelSizeInMegabytes": _MEGABYTES[row.backbone],
+            "estimatedModelSizeInMegabytes": _MEGABYTES.get(row.backbone),
             "description": f"An EfficientNet-Lite model for {row.type}.",
         }
     shape = {

@@ -1,12 +1,12 @@
 """Backbones: pre-trained networks whose features we transfer. A registry; adding one is adding an entry.
 
-Two are always there; a folder of weights (`backbones.folder`) may hold more. How pictures are put into one stands in
+Three are always there, the third of which joins the other two; a folder of weights (`backbones.folder`) may hold more. How pictures are put into one stands in
 its entry and nowhere else: everything that embeds, trains, serves or exports derives it from there.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ownvision.errors import OwnVisionError
@@ -33,12 +33,13 @@ class Backbone:
         name: Its key in `BACKBONES`.
         kind: How its graph is built: a key of `features.BUILDERS`.
         weights: Where its weights file lies.
-        sha256: Of that file; nothing else is loaded.
+        sha256: Of that file, or of its parts' files one after the other; nothing else is loaded.
         input_size: Side of its square input, pixels.
         mean: Per channel RGB, of 0 to 255, as it was trained.
         std: Per channel RGB, of 0 to 255.
         blocks: How many features come from each group of layers: the early and the late ones, or all from one.
         repeats: Blocks per stage, of EfficientNet-Lite only (Tan and Le 2019, arXiv:1905.11946).
+        parts: Names of the backbones it joins; their files are its weights.
         licence: Of the weights.
         source: Where they come from, for people.
     """
@@ -52,6 +53,7 @@ class Backbone:
     std: tuple[float, float, float]
     blocks: tuple[int, ...]
     repeats: tuple[int, ...] = ()
+    parts: tuple[str, ...] = ()
     licence: str
     source: str
 
@@ -76,6 +78,8 @@ class Backbone:
         Raises:
             OwnVisionError: ErrorFeaturizationServiceUnavailable: it is not there, or not the one the entry names.
         """
+        if self.parts:
+            return b"".join(BACKBONES[part].read() for part in self.parts)
         path = self.weights()
         try:
             data = path.read_bytes()
@@ -101,7 +105,7 @@ class Registry(dict[str, Backbone]):
         )
 
     def register(self, found: Iterable[Backbone]) -> None:
-        """Take these beside the two that are always there, instead of any that were registered before."""
+        """Take these beside those that are always there, instead of any that were registered before."""
         for name in self.keys() - BUILT_IN:
             del self[name]
         self.update((backbone.name, backbone) for backbone in found if backbone.name not in BUILT_IN)
@@ -124,7 +128,7 @@ def _lite(number: int, weights: Callable[[], Path], **own: object) -> Backbone:
     )
 
 
-_BOTH = (
+_LITE = (
     _lite(
         0,
         _lite0,
@@ -142,5 +146,16 @@ _BOTH = (
         repeats=(1, 3, 3, 4, 4, 5, 1),
     ),
 )
-BUILT_IN = frozenset(backbone.name for backbone in _BOTH)
-BACKBONES = Registry({backbone.name: backbone for backbone in _BOTH})
+# Two networks see more than one: 1 to 5 points on small sets (docs/decisions/0020).
+_JOINED = replace(
+    _LITE[1],
+    name="efficientnet_lite0_lite2",
+    kind="joined",
+    sha256="8abd31b442a51ae86091113db109c9a9ff09b53cdbc772d6470fb35068a47983",
+    blocks=tuple(map(sum, zip(*(one.blocks for one in _LITE), strict=True))),
+    repeats=(),
+    parts=tuple(one.name for one in _LITE),
+    source="PyPI: " + ", ".join(one.source.removeprefix("PyPI: ") for one in _LITE),
+)
+BUILT_IN = frozenset(backbone.name for backbone in (*_LITE, _JOINED))
+BACKBONES = Registry({backbone.name: backbone for backbone in (*_LITE, _JOINED)})

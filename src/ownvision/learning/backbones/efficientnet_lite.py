@@ -109,13 +109,24 @@ def features(graph: Graph, backbone: Backbone) -> str:
     Early layers: the maps of stages 1 to 3 on a grid of 4 × 4. Late layers: stages 4, 5 and 7 on 2 × 2, mean and
     maximum of stage 6, the mean of the head's map.
     """
-    size = backbone.input_size
-    maps, head = stages(graph, backbone.name, network(backbone.name), "image", size)
+    early, late = _groups(graph, backbone.name, backbone.input_size)
+    return graph.concat([*early, *late], 1, "embedding")
+
+
+def joined(graph: Graph, backbone: Backbone) -> str:
+    """The same of several networks, all at one size: the early layers of each, then the late ones of each."""
+    groups = [_groups(graph, part, backbone.input_size) for part in backbone.parts]
+    return graph.concat(
+        [name for layers in zip(*groups, strict=True) for one in layers for name in one], 1, "embedding"
+    )
+
+
+def _groups(graph: Graph, name: str, size: int) -> tuple[list[str], list[str]]:
+    maps, head = stages(graph, name, network(name), "image", size)
     sides = [-(-size // stride) for stride in (2, 4, 8, 16, 16, 32, 32)]
-    parts = [graph.flat_grid(maps[stage], sides[stage], 4) for stage in (0, 1, 2)]
-    parts += [graph.flat_grid(maps[stage], sides[stage], 2) for stage in (3, 4, 6)]
-    parts += [graph.flat_mean(maps[5]), graph.flat_max(maps[5]), graph.flat_mean(head)]
-    return graph.concat(parts, 1, "embedding")
+    early = [graph.flat_grid(maps[stage], sides[stage], 4) for stage in (0, 1, 2)]
+    late = [graph.flat_grid(maps[stage], sides[stage], 2) for stage in (3, 4, 6)]
+    return early, [*late, graph.flat_mean(maps[5]), graph.flat_max(maps[5]), graph.flat_mean(head)]
 
 
 def _convolve(graph: Graph, x: str, convolution: Convolution, size: int) -> tuple[str, int]:

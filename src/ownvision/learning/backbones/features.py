@@ -7,6 +7,7 @@ from ownvision.learning.graph import Graph
 
 BUILDERS: dict[str, Callable[[Graph, Backbone], str]] = {
     "efficientnet_lite": efficientnet_lite.features,
+    "joined": efficientnet_lite.joined,
     "onnx": onnx_file.features,
 }
 
