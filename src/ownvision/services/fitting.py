@@ -243,6 +243,7 @@ def fit_head(
             multilabel=classification_type == "Multilabel",
             keys=[bytes.fromhex(image.sha256) for image in frozen.images],
             blocks=BACKBONES[backbone].blocks,
+            negative=frozen.negative,
             progress=progress,
         )
     except ValueError as error:

@@ -1,6 +1,7 @@
 """What a training learns from: the images, tags and regions of the revision that its iteration froze."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,6 +11,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from ownvision.services.images import valid_at
+from ownvision.services.tags import NEGATIVE
 from ownvision.store import ledger
 from ownvision.store.tables import Image, ImageTag, Iteration, IterationTag, Region
 
@@ -40,12 +42,14 @@ class Frozen:
         tag_ids: What is learned.
         images: From what.
         left_out: Ids of restricted images, which are not learned from; sorted.
+        negative: Position of the Negative tag, which images unlike all others are given.
     """
 
     project_id: str
     tag_ids: list[str]
     images: list[FrozenImage]
     left_out: list[str] = field(default_factory=list)
+    negative: int | None = None
 
     @property
     def prefixes(self) -> list[str]:
@@ -68,11 +72,12 @@ def freeze(session: Session, iteration: Iteration) -> Frozen:
         .where(IterationTag.iteration_id == iteration.id, IterationTag.position.is_not(None))
         .order_by(IterationTag.position)
     )
-    return at_revision(session, iteration.project_id, iteration.revision, [tag.tag_id for tag in trained])
+    return at_revision(session, iteration.project_id, iteration.revision, {tag.tag_id: tag.type for tag in trained})
 
 
-def at_revision(session: Session, project_id: str, revision: int, tag_ids: list[str]) -> Frozen:
-    """What is to be learned of these tags, in this order, from a project as it was at a revision."""
+def at_revision(session: Session, project_id: str, revision: int, tags: Mapping[str, str]) -> Frozen:
+    """What is to be learned of these tags (their types by their ids), in this order, from a project at a revision."""
+    tag_ids = list(tags)
     positions = {tag_id: position for position, tag_id in enumerate(tag_ids)}
     tags_of: dict[int, list[int]] = defaultdict(list)
     for seq, tag_id in session.execute(
@@ -108,7 +113,8 @@ def at_revision(session: Session, project_id: str, revision: int, tag_ids: list[
         if seq in tags_of and restricted is None
     ]
     left_out = sorted(row.id for row in found if row.seq in tags_of and row.restricted is not None)
-    return Frozen(project_id, tag_ids, sorted(images, key=lambda image: image.sha256), left_out)
+    negative = next((position for position, type in enumerate(tags.values()) if type == NEGATIVE), None)
+    return Frozen(project_id, tag_ids, sorted(images, key=lambda image: image.sha256), left_out, negative)
 
 
 def left_out(session: Session, iteration: Iteration) -> list[str]:

@@ -215,7 +215,7 @@ def _seen(session: Session, live: Live, components: Components) -> _Seen:
         ),
         DOMAINS[project.domain_id].backbone,
         project.classification_type,
-        at_revision(session, project.id, project.revision, [tag.id for tag in chosen]),
+        at_revision(session, project.id, project.revision, {tag.id: tag.type for tag in chosen}),
         [(row.seq, row.id) for row in untagged],
         refusal,
     )

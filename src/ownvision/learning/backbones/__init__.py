@@ -1,7 +1,8 @@
 """Backbones: pre-trained networks whose features we transfer. A registry; adding one is adding an entry.
 
-Three are always there, the third of which joins the other two; a folder of weights (`backbones.folder`) may hold more. How pictures are put into one stands in
-its entry and nowhere else: everything that embeds, trains, serves or exports derives it from there.
+Three are always there, the third of which joins the other two; a folder of weights (`backbones.folder`) may hold more.
+How pictures are put into one stands in its entry and nowhere else: everything that embeds, trains, serves or exports
+derives it from there.
 """
 
 import hashlib
