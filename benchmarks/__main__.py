@@ -14,7 +14,7 @@ NAMES = (
     "suggestions",
     "erasure",
     "quickstart",
-    "learning_digits",
+    "learning.classification",
     "learning_detection",
     "learning.memory",
     "learning.live",
