@@ -1,5 +1,6 @@
 """The course of a training, as whoever watches it is told."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -19,3 +20,20 @@ class Point:
     steps: int
     loss: float | None
     hold_out: float | None
+
+
+MOST = 200
+
+
+def thinned(points: Sequence[Point], most: int = MOST) -> list[Point]:
+    """At most so many points of a curve: every other one goes when they are too many, but for those with a hold-out.
+
+    Args:
+        points: The oldest first.
+        most: Greater than the number of looks at a hold-out, else the oldest of these go, too.
+    """
+    kept = list(points)
+    while len(kept) > most:
+        fewer = [one for place, one in enumerate(kept) if place % 2 == 0 or one.hold_out is not None]
+        kept = fewer if len(fewer) < len(kept) else kept[-most:]
+    return kept

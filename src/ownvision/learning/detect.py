@@ -181,6 +181,12 @@ def schedule(images: int, *, seconds: float | None = None, steps: int | None = N
     return max(total - settling, 1), settling
 
 
+def kept_bytes(images: int, input_size: int = INPUT_SIZE) -> int:
+    """About how many bytes the pictures of a training take while it lasts: as pixels, beyond `_KEPT_BYTES` as JPEG."""
+    raw = images * round(input_size * _KEPT) ** 2 * 3
+    return raw if raw <= _KEPT_BYTES else raw // 8
+
+
 def hold_out(tags: Sequence[NDArray[np.int64]], count: int) -> set[int]:
     """Choose a fifth of the images, stratified by tag.
 

@@ -227,9 +227,7 @@ def curve(scores: NDArray[np.floating], hits: NDArray[np.bool_], positives: int,
         chosen = np.unique(np.append(chosen, len(ends) - 1))
     else:
         chosen = np.arange(len(ends))
-    return [
-        Operating(float(ordered[ends[i]]), float(found[ends[i]] / (ends[i] + 1)), float(recall[i])) for i in chosen
-    ]
+    return [Operating(float(ordered[ends[i]]), float(found[ends[i]] / (ends[i] + 1)), float(recall[i])) for i in chosen]
 
 
 def classification_curves(
@@ -246,9 +244,7 @@ def detection_curves(
     return [curve(*_matched(predictions, truth, tag, overlap), most) for tag in range(tags)]
 
 
-def single_confusion(
-    scores: NDArray[np.floating], truth: NDArray[np.bool_], threshold: float
-) -> NDArray[np.int64]:
+def single_confusion(scores: NDArray[np.floating], truth: NDArray[np.bool_], threshold: float) -> NDArray[np.int64]:
     """Confusion matrix [T, T + 1] of one tag per image: rows are true tags, columns the most probable ones.
 
     The last column counts the images of which no tag reaches the threshold.
@@ -258,9 +254,7 @@ def single_confusion(
     return _counted(truth.argmax(1), said, (tags, tags + 1))
 
 
-def several_confusion(
-    scores: NDArray[np.floating], truth: NDArray[np.bool_], threshold: float
-) -> NDArray[np.int64]:
+def several_confusion(scores: NDArray[np.floating], truth: NDArray[np.bool_], threshold: float) -> NDArray[np.int64]:
     """Confusion matrix [T + 1, T + 1] of several tags per image.
 
     Each true tag counts as found or as missed (last column), each other tag that was said as too many (last row): which

@@ -35,9 +35,7 @@ class _Measured:
     kept: Kept
 
 
-def detail(
-    session: Session, project: Project, iteration_id: str, threshold: float, overlap: float
-) -> dict[str, Any]:
+def detail(session: Session, project: Project, iteration_id: str, threshold: float, overlap: float) -> dict[str, Any]:
     """Figures per tag and of all with their spread over folds, and the confusion matrix.
 
     Raises:
@@ -125,9 +123,7 @@ def compare(
         raise OwnVisionError(
             "BadRequest", f"{pair[0].iteration.name} and {pair[1].iteration.name} share no held-out image, or no tag."
         )
-    columns = [
-        {tag.tag_id: place for place, tag in enumerate(one.tags)} for one in pair
-    ]
+    columns = [{tag.tag_id: place for place, tag in enumerate(one.tags)} for one in pair]
     both = [
         _narrowed(one.kept, [row[image] for image in images], [column[tag.tag_id] for tag in tags])
         for one, row, column in zip(pair, rows, columns, strict=True)
@@ -191,11 +187,7 @@ def _occurrences(kept: Kept) -> list[int]:
 def _confusion(one: _Measured, threshold: float, overlap: float) -> NDArray[np.int64]:
     if one.kept.labels is None:
         return evaluate.detection_confusion(*_boxes(one.kept), one.kept.tags, threshold, overlap)
-    count = (
-        evaluate.single_confusion
-        if one.iteration.classification_type == MULTICLASS
-        else evaluate.several_confusion
-    )
+    count = evaluate.single_confusion if one.iteration.classification_type == MULTICLASS else evaluate.several_confusion
     return count(*one.kept.labels, threshold)
 
 
@@ -220,8 +212,8 @@ def _narrowed(kept: Kept, rows: Sequence[int], columns: Sequence[int]) -> Kept:
     """Only these images and tags, in this order."""
     images, folds = [kept.images[row] for row in rows], kept.folds[list(rows)]
     if kept.labels is not None:
-        scores, truth = (table[np.ix_(rows, columns)] for table in kept.labels)
-        return Kept(len(columns), images, folds, (scores, truth), None)
+        chosen = np.ix_(rows, columns)
+        return Kept(len(columns), images, folds, (kept.labels[0][chosen], kept.labels[1][chosen]), None)
     predictions, truths = ([_renumbered(one[row], columns) for row in rows] for one in _boxes(kept))
     return Kept(len(columns), images, folds, None, (predictions, truths))
 
