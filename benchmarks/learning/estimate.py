@@ -2,7 +2,8 @@
 
 A real service in a folder of its own; classifiers on digits, in both domains' backbones, and detectors on generated
 scenes. `first` is the estimate from a few steps, as it is told at once, but for embedding,
-which the preflight itself does by then; `last` the one when it is done: a classifier's rests on a whole fit. Each training is run twice after one preflight.
+which the preflight itself does by then; `last` the one when it is done: a classifier's rests on a whole fit. Each
+training is run twice after one preflight.
 Writes benchmarks/results/learning_estimate.csv. Run: .venv/bin/python -m benchmarks.learning.estimate
 """
 

@@ -115,7 +115,7 @@ def refusal(session: Session, project: Project, limits: Limits) -> str | None:
     """Why the workspace as it is could not be trained; None when nothing stands in the way."""
     chosen = list(session.scalars(select(Tag).where(Tag.project_id == project.id).order_by(Tag.name)))
     try:
-        _check_enough(session, project, chosen, _usable(session, project, chosen), limits)
+        check_enough(session, project, chosen, usable(session, project, chosen), limits)
     except OwnVisionError as error:
         return error.message
     return None
