@@ -21,6 +21,8 @@ ALIKE = 0.96
 _NEARER, _AROUND, _SHARE = 0.33, 5, 20
 _SAMPLE = 1_000
 _PRINCIPAL = 64
+# EfficientNet-Lite's first two stages have 16 and 24 channels, on a grid of 4 × 4 (`graph._features`).
+_FINEST = (16 + 24) * 16
 _BLOCK = 1_024
 _UNBALANCED = 10.0
 _FEW = 15
@@ -109,7 +111,7 @@ def exact_copies(keys: Sequence[bytes]) -> list[Pair]:
 
 def finest(embeddings: NDArray[np.floating], blocks: Sequence[int]) -> NDArray[np.floating]:
     """The features that tell copies best: of the two finest maps, where the early layers' are apart (`Backbone`)."""
-    return embeddings[:, : blocks[0] // 2] if len(blocks) == 2 else embeddings
+    return embeddings[:, : min(_FINEST, blocks[0])] if len(blocks) == 2 else embeddings
 
 
 def near_copies(features: NDArray[np.floating], least: float = ALIKE, most: int = 10_000) -> list[Pair]:
