@@ -118,3 +118,72 @@ def test_average_precision_of_detections_is_cocos(overlap: float) -> None:
     precision = peer.eval["precision"][0, :, :, 0, -1]
     ours = evaluate.detection(said, truth, 3, 0.5, overlap)
     assert [tag.average_precision for tag in ours.per_tag] == pytest.approx(precision.mean(0).tolist(), abs=1e-6)
+
+
+def test_curves_end_at_all_that_is_found_and_keep_their_bound() -> None:
+    rng = np.random.default_rng(0)
+    truth, scores = rng.random(1_000) < 0.3, rng.random(1_000)
+    scores[truth] += 0.3
+    whole = evaluate.curve(scores, truth, int(truth.sum()), 5_000)
+    some = evaluate.curve(scores, truth, int(truth.sum()), 20)
+    assert len(whole) == 1_000
+    assert 2 < len(some) <= 20
+    assert some[-1] == whole[-1]
+    assert some[-1].recall == 1.0
+    assert set(some) <= set(whole)
+    assert [point.threshold for point in some] == sorted((point.threshold for point in some), reverse=True)
+    one = whole[300]
+    said = scores >= one.threshold
+    assert (one.precision, one.recall) == (truth[said].mean(), said[truth].mean())
+
+
+def test_no_curve_without_truth_or_predictions() -> None:
+    assert evaluate.curve(np.array([0.5]), np.array([False]), 0) == []
+    assert evaluate.curve(np.zeros(0), np.zeros(0, bool), 3) == []
+
+
+def test_confusion_of_one_tag_per_image() -> None:
+    matrix = evaluate.single_confusion(SCORES, TRUTH, 0.0)
+    assert matrix.tolist() == [[1, 1, 0], [0, 2, 0]]
+    assert evaluate.single_confusion(SCORES, TRUTH, 0.7).tolist() == [[1, 0, 1], [0, 2, 0]]
+
+
+def test_confusion_of_several_tags_per_image_tells_what_is_missed_and_what_is_too_much() -> None:
+    truth = np.array([[1, 1], [1, 0], [0, 0]], bool)
+    scores = np.array([[0.9, 0.1], [0.8, 0.7], [0.1, 0.9]])
+    assert evaluate.several_confusion(scores, truth, 0.5).tolist() == [[2, 0, 0], [0, 0, 1], [0, 2, 0]]
+
+
+def _boxed(*rows: tuple[int, float, float, float, float, float]) -> Detections:
+    table = np.array(rows, np.float32).reshape(-1, 6)
+    return Detections(table[:, 2:], table[:, 1], table[:, 0].astype(np.int64))
+
+
+def test_confusion_of_a_detector_has_a_row_and_a_column_for_background() -> None:
+    truth = [_boxed((0, 1, 0.1, 0.1, 0.2, 0.2), (1, 1, 0.6, 0.6, 0.2, 0.2), (1, 1, 0.1, 0.6, 0.2, 0.2)), _boxed()]
+    said = [
+        _boxed((0, 0.9, 0.1, 0.1, 0.2, 0.2), (0, 0.8, 0.6, 0.6, 0.2, 0.2), (1, 0.2, 0.1, 0.6, 0.2, 0.2)),
+        _boxed((1, 0.7, 0.3, 0.3, 0.1, 0.1)),
+    ]
+    assert evaluate.detection_confusion(said, truth, 2, 0.5, 0.5).tolist() == [[1, 0, 0], [1, 0, 1], [0, 1, 0]]
+    assert evaluate.detection_right(said, truth, 0.5, 0.5).tolist() == [False, False]
+    assert evaluate.detection_right(truth, truth, 0.5, 0.5).tolist() == [True, True]
+
+
+def test_the_most_wrong_image_is_the_one_with_the_surest_mistake() -> None:
+    assert evaluate.classification_errors(SCORES, TRUTH).tolist() == pytest.approx([0.1, 0.6, 0.2, 0.1])
+    truth = [_boxed((0, 1, 0.1, 0.1, 0.2, 0.2))] * 4
+    said = [
+        _boxed((0, 0.9, 0.1, 0.1, 0.2, 0.2)),
+        _boxed(),
+        _boxed((1, 0.6, 0.1, 0.1, 0.2, 0.2)),
+        _boxed((0, 0.9, 0.1, 0.1, 0.2, 0.2), (0, 0.4, 0.7, 0.7, 0.2, 0.2)),
+    ]
+    assert evaluate.detection_errors(said, truth, 0.5).tolist() == pytest.approx([0.1, 1.0, 0.6, 0.4])
+
+
+def test_spread_of_average_precision_follows_the_folds() -> None:
+    folds = np.array([0, 1, 0, 1])
+    found = evaluate.classification(SCORES, TRUTH, 0.5, folds)
+    per_fold = [evaluate.classification(SCORES[folds == f], TRUTH[folds == f], 0.5).average_precision for f in (0, 1)]
+    assert found.average_precision_std == pytest.approx(np.std(per_fold))

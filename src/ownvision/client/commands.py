@@ -7,36 +7,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ownvision.client import folders, lookup
+from ownvision.client import folders, insight, lookup
 from ownvision.client.http import ClientError, Json, Service
+from ownvision.client.options import (
+    LOCAL,
+    Account,
+    Data,
+    Endpoint,
+    PredictionKey,
+    TrainingKey,
+    answers,
+    connected,
+    notes,
+)
 
-Endpoint = Annotated[str, typer.Option(envvar="OWNVISION_ENDPOINT", help="Address of the service")]
-TrainingKey = Annotated[str | None, typer.Option(envvar="OWNVISION_TRAINING_KEY", help="Training key")]
-PredictionKey = Annotated[str | None, typer.Option(envvar="OWNVISION_PREDICTION_KEY", help="Prediction key")]
-Data = Annotated[Path | None, typer.Option(help="Data folder on this machine to take missing keys from")]
-Account = Annotated[str | None, typer.Option(help="User name in --data, when it has several accounts")]
-LOCAL = "http://127.0.0.1:8000"
 DOMAIN_HELP = 'Name or id; a name such as "General (compact)" may stand in both types'
-
-# Progress goes to the error stream, so that what a command answers can be piped.
-notes = Console(stderr=True)
-answers = Console()
-
-
-def _service(
-    endpoint: str, training_key: str | None, prediction_key: str | None, data: Path | None, account: str | None
-) -> Service:
-    if data is not None and not (training_key and prediction_key):
-        found = lookup.local_account(data, account)
-        training_key = training_key or str(found["trainingKeys"]["primary"])
-        prediction_key = prediction_key or str(found["predictionKeys"]["primary"])
-    if not training_key:
-        raise ClientError("No training key; give --training-key, OWNVISION_TRAINING_KEY or --data.")
-    return Service(endpoint, training_key, prediction_key)
 
 
 def _progress() -> Progress:
@@ -61,7 +49,7 @@ def upload(
     """
     by_tag = folders.pictures_by_tag(folder)
     counts: Counter[str] = Counter()
-    with _service(endpoint, training_key, prediction_key, data, account) as service:
+    with connected(endpoint, training_key, prediction_key, data, account) as service:
         found = lookup.find_project(service, project)
         if found is None:
             kind = "Multilabel" if multilabel else "Multiclass"
@@ -119,18 +107,14 @@ def train(
         if data is None:
             raise ClientError("To publish, give --prediction-resource-id (`ownvision account show` has it) or --data.")
         prediction_resource_id = str(lookup.local_account(data, account)["predictionResourceId"])
-    with _service(endpoint, training_key, prediction_key, data, account) as service:
+    with connected(endpoint, training_key, prediction_key, data, account) as service:
         found = lookup.project(service, project)
         if domain is not None:
             kind = lookup.domain_by_id(service, found["settings"]["domainId"])["type"]
             found = service.set_domain(found, lookup.domain(service, domain, kind)["id"])
         iteration = service.train(found["id"], force)
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        with Progress(*columns, console=notes) as progress:
-            progress.add_task(f"Training {iteration['name']}", total=None)
-            while iteration["status"] == "Training":
-                time.sleep(0.5)
-                iteration = service.iteration(found["id"], iteration["id"])
+        started = iteration["id"]
+        iteration = insight.watch(service, found["id"], iteration, lambda: service.iteration(found["id"], started))
         if iteration["status"] != "Completed":
             reason = iteration.get("trainingErrorDetails") or "no reason was given"
             raise ClientError(f"{iteration['name']} failed: {reason}")
@@ -170,7 +154,7 @@ def predict(
     account: Account = None,
 ) -> None:
     """Ask what is on the IMAGES; the newest published iteration answers, else the newest that is trained."""
-    with _service(endpoint, training_key, prediction_key, data, account) as service:
+    with connected(endpoint, training_key, prediction_key, data, account) as service:
         found = lookup.project(service, project)
         asked = lookup.iteration(service, found, iteration)
         kind = lookup.domain_by_id(service, found["settings"]["domainId"])["type"]
@@ -215,7 +199,7 @@ def export(
     account: Account = None,
 ) -> None:
     """Export an iteration of PROJECT as an archive that runs anywhere; its domain must be a compact one."""
-    with _service(endpoint, training_key, prediction_key, data, account) as service:
+    with connected(endpoint, training_key, prediction_key, data, account) as service:
         found = lookup.project(service, project)
         asked = lookup.iteration(service, found, iteration)
         made = _exported(service, found["id"], asked["id"], platform, flavor)
@@ -248,6 +232,7 @@ def _exported(service: Service, project_id: str, iteration_id: str, platform: st
 
 
 def add_to(app: typer.Typer) -> None:
-    """Register the four commands."""
+    """Register the commands."""
     for command in (upload, train, predict, export):
         app.command(rich_help_panel="Work with a running service")(command)
+    insight.add_to(app)

@@ -1,4 +1,4 @@
-"""The calls of the Training (v3.3) and Prediction (v3.1) API that the commands need."""
+"""The calls of the Training (v3.3), Prediction (v3.1) and the service's own API that the commands need."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +9,8 @@ import httpx
 
 TRAINING = "/customvision/v3.3/training"
 PREDICTION = "/customvision/v3.1/prediction"
+OWN = "/api"
+_BASES = {"training": TRAINING, "prediction": PREDICTION, "own": OWN}
 
 Json = dict[str, Any]
 
@@ -29,7 +31,8 @@ class Service:
     def __init__(self, endpoint: str, training_key: str, prediction_key: str | None = None) -> None:
         self.endpoint = endpoint.rstrip("/")
         self.has_prediction_key = prediction_key is not None
-        self._headers = {"training": {"Training-Key": training_key}, "prediction": {}}
+        training = {"Training-Key": training_key}
+        self._headers: dict[str, dict[str, str]] = {"training": training, "own": training, "prediction": {}}
         if prediction_key:
             self._headers["prediction"] = {"Prediction-Key": prediction_key}
         # Training and 64 pictures take their time; that nobody listens shows at once.
@@ -133,6 +136,41 @@ class Service:
                 raise ClientError(f"The download answered {answer.status_code}.")
             yield answer
 
+    # --- before, during and after a training
+
+    def start_preflight(self, project_id: str) -> Json:
+        """Ask for a preflight."""
+        return self._object("POST", f"/projects/{project_id}/preflight", api="own")
+
+    def preflight(self, project_id: str) -> Json:
+        """The preflight as far as it is."""
+        return self._object("GET", f"/projects/{project_id}/preflight", api="own")
+
+    def training_progress(self, project_id: str, iteration_id: str) -> Json:
+        """How far a training is."""
+        return self._object("GET", f"/projects/{project_id}/iterations/{iteration_id}/progress", api="own")
+
+    def cancel_training(self, project_id: str, iteration_id: str) -> Json:
+        """Stop a training."""
+        return self._object("POST", f"/projects/{project_id}/iterations/{iteration_id}/cancel", api="own")
+
+    def performance_detail(self, project_id: str, iteration_id: str, threshold: float, overlap: float) -> Json:
+        """Figures per tag with their spread, and the confusion matrix."""
+        path = f"/projects/{project_id}/iterations/{iteration_id}/performance"
+        return self._object("GET", path, api="own", params={"threshold": threshold, "overlapThreshold": overlap})
+
+    def most_wrong(self, project_id: str, iteration_id: str, overlap: float, take: int) -> list[Json]:
+        """The images that an iteration is most wrong about."""
+        path = f"/projects/{project_id}/iterations/{iteration_id}/performance/wrong"
+        return self._list("GET", path, api="own", params={"overlapThreshold": overlap, "take": take})
+
+    def compare(self, project_id: str, iteration_id: str, other_id: str, threshold: float, overlap: float) -> Json:
+        """Two iterations on the same images."""
+        parameters = {"with": other_id, "threshold": threshold, "overlapThreshold": overlap}
+        return self._object(
+            "GET", f"/projects/{project_id}/iterations/{iteration_id}/compare", api="own", params=parameters
+        )
+
     # --- predictions
 
     def predict(self, project_id: str, kind: str, published: str, picture: bytes) -> Json:
@@ -149,9 +187,10 @@ class Service:
     # --- the wire
 
     def _call(self, method: str, path: str, *, api: str = "training", **request: Any) -> Any:
-        base = TRAINING if api == "training" else PREDICTION
         with _plain_errors(self.endpoint):
-            answer = self._http.request(method, self.endpoint + base + path, headers=self._headers[api], **request)
+            answer = self._http.request(
+                method, self.endpoint + _BASES[api] + path, headers=self._headers[api], **request
+            )
         if answer.is_error:
             raise ClientError(_refusal(answer))
         return answer.json() if answer.content else None
@@ -162,8 +201,8 @@ class Service:
             raise ClientError(f"{self.endpoint} does not answer as a Custom Vision service does.")
         return answer
 
-    def _list(self, method: str, path: str) -> list[Json]:
-        answer = self._call(method, path)
+    def _list(self, method: str, path: str, *, api: str = "training", **request: Any) -> list[Json]:
+        answer = self._call(method, path, api=api, **request)
         if not isinstance(answer, list):
             raise ClientError(f"{self.endpoint} does not answer as a Custom Vision service does.")
         return answer

@@ -34,12 +34,12 @@ OPERATIONS = _table(
         (CHANGE, "retention_rules"): "PutAccountRetention PutProjectRetention",
         (DELETE, "retention_rules"): "DeleteAccountRetention DeleteProjectRetention",
         (VIEW, "projects"): "GetProject GetProjects GetProjectImport GetProjectTokens GetWebhook GetJobs "
-        "GetProjectErasure GetProjectData GetProjectHolds GetProjectRetention GetErasurePolicy GetDraft",
+        "GetProjectErasure GetProjectData GetProjectHolds GetProjectRetention GetErasurePolicy GetDraft GetPreflight",
         (EXPORT, "project_exports"): "ExportProject",
         (CHANGE, "projects"): "CreateProject UpdateProject ImportProject PutWebhook PutErasurePolicy PutLiveLearning",
         (DELETE, "projects"): "DeleteProject EraseProject DeleteWebhook",
         (DELETE, "project_exports"): "RevokeProjectToken",
-        (CHANGE, "jobs"): "CancelJob",
+        (CHANGE, "jobs"): "CancelJob CancelTraining StartPreflight",
         (VIEW, "tags"): "GetTag GetTags",
         (CHANGE, "tags"): "CreateTag UpdateTag",
         (DELETE, "tags"): "DeleteTag",
@@ -54,7 +54,8 @@ OPERATIONS = _table(
         (DELETE, "image_tags"): "DeleteImageTags",
         (DELETE, "regions"): "DeleteImageRegions",
         (VIEW, "iterations"): "GetIteration GetIterations GetIterationPerformance GetImagePerformances "
-        "GetImagePerformanceCount GetExports GetIterationLineage TraceImages",
+        "GetImagePerformanceCount GetExports GetIterationLineage TraceImages GetPerformanceDetail "
+        "GetPerformanceCurves GetMostWrongImages CompareIterations GetTrainingProgress",
         (CHANGE, "iterations"): "TrainProject UpdateIteration PublishIteration UnpublishIteration RefitIteration "
         "CreateDraftIteration",
         (DELETE, "iterations"): "DeleteIteration",
@@ -86,6 +87,7 @@ LINKS = {
 JOBS = {
     "train": Action(CHANGE, "iterations"),
     "embed": Action(CHANGE, "images"),
+    "examine": Action(VIEW, "images"),
     "export": Action(EXPORT, "exports"),
     "import": Action(CHANGE, "images"),
     "refit": Action(CHANGE, "iterations"),

@@ -494,20 +494,35 @@ BESIDE: tuple[Kind, ...] = (
     ),
     Kind(
         "jobs",
-        "slow work that is to be done or was done: what it was about, how far it came, why it failed",
+        "slow work that is to be done or was done: what it was about, how far it came, why it failed; of a training "
+        "the steps, losses and hold-out scores of its course",
         (
             rows(
                 "jobs",
-                "id account_id project_id kind lane subject priority state payload progress attempts token lease_until "
-                "cancel_requested error created started finished asked_by",
+                "id account_id project_id kind lane subject priority state payload progress curve attempts token "
+                "lease_until cancel_requested error created started finished asked_by",
             ),
         ),
         "so that work survives a crash, and its result can be asked for",
         "after it ended, or until the project goes",
-        ("GET /api/projects/{projectId}/jobs", "GET /api/projects/{projectId}/import"),
+        (
+            "GET /api/projects/{projectId}/jobs",
+            "GET /api/projects/{projectId}/import",
+            "GET /api/projects/{projectId}/iterations/{iterationId}/progress",
+        ),
         delete=("DeleteProject", "ownvision erase project"),
         without="an open job is part of what it makes; cancel it with `POST /api/jobs/{jobId}/cancel`",
         retention="jobs",
+    ),
+    Kind(
+        "preflights",
+        "what is wrong with a project's data, by ids of images and tags, and what a training would take",
+        (rows("jobs", "result", "result"),),
+        "to see before a training what would spoil it",
+        "until another one is asked for, an image of the project is deleted or erased, or as jobs are",
+        ("GET /api/projects/{projectId}/preflight", "ownvision preflight"),
+        delete=("DeleteImages", "DeleteProject", "ownvision erase project"),
+        without="it is computed from the images and tags, and can be computed again",
     ),
     Kind(
         "import tokens",

@@ -7,19 +7,20 @@ from sqlalchemy.orm import Session
 from ownvision.data_rights import closing, refit, takeouts
 from ownvision.data_rights.takeout import restoring
 from ownvision.jobs.rows import Claim
-from ownvision.services import embedding, exports, fitting
+from ownvision.services import embedding, exports, fitting, preflight
 from ownvision.services.components import Components
 from ownvision.services.travel import arriving
 from ownvision.store.tables import Job
 
 
 def _nothing(session: Session, project_id: str, subject: str, reason: str) -> None:
-    """An embed job's failure needs no note: training makes what is missing."""
+    """The job's row says all: training makes embeddings that are missing, a preflight can be asked for again."""
 
 
 HANDLERS: dict[str, Callable[[Components, Claim], None]] = {
     "train": fitting.run,
     "embed": embedding.embed,
+    "examine": preflight.run,
     "export": exports.run,
     "import": arriving.run,
     "restore": restoring.run,
@@ -30,6 +31,7 @@ HANDLERS: dict[str, Callable[[Components, Claim], None]] = {
 ON_FAILED: dict[str, Callable[[Session, str, str, str], None]] = {
     "train": fitting.failed,
     "embed": _nothing,
+    "examine": _nothing,
     "export": exports.failed,
     "import": arriving.failed,
     "restore": restoring.failed,

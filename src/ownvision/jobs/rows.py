@@ -29,6 +29,7 @@ _CALLED = {
     "takeout": "takeout",
     "erase": "erasure",
     "refit": "training",
+    "examine": "preflight",
 }
 
 
@@ -168,8 +169,14 @@ def _claimed(job: Job, lease_seconds: float) -> Claim:
     )
 
 
-def heartbeat(database: Database, claim: Claim, progress: float | None, lease_seconds: float) -> None:
-    """Renew the lease and note progress (0 to 1; None: unchanged).
+def heartbeat(
+    database: Database,
+    claim: Claim,
+    progress: float | None,
+    lease_seconds: float,
+    curve: Sequence[Sequence[float | None]] | None = None,
+) -> None:
+    """Renew the lease and note progress (0 to 1; None: unchanged), and of a training its curve (None: unchanged).
 
     Raises:
         Stale: The job is no longer this worker's.
@@ -178,6 +185,8 @@ def heartbeat(database: Database, claim: Claim, progress: float | None, lease_se
     values: dict[str, Any] = {"lease_until": now() + timedelta(seconds=lease_seconds)}
     if progress is not None:
         values["progress"] = progress
+    if curve is not None:
+        values["curve"] = [list(point) for point in curve]
     with database.write() as session:
         changed = session.execute(
             update(Job).where(Job.id == claim.job_id, Job.token == claim.token, Job.state == RUNNING).values(**values)

@@ -24,6 +24,7 @@ _NICE = {
     "restore": 5,
     "takeout": 10,
     "export": 10,
+    "examine": 10,
     "embed": 10,
     "erase": 10,
 }

@@ -6,11 +6,12 @@ with every change that closes rows, and when an iteration goes.
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from ownvision.jobs import rows
 from ownvision.store import ledger, tally
-from ownvision.store.tables import Image, ImageMetadata, ImageTag, Iteration, Region, Suggestion
+from ownvision.store.tables import Image, ImageMetadata, ImageTag, Iteration, Job, Region, Suggestion
 
 _PART = 500
 
@@ -39,6 +40,7 @@ def remove(session: Session, seqs: Sequence[int]) -> None:
     """Delete the rows of images with all that hangs on them, counted by kind; their bytes are the caller's to doom."""
     for start in range(0, len(seqs), _PART):
         part = seqs[start : start + _PART]
+        _forget_preflights(session, part)
         named = select(func.count(Image.file_name)).where(Image.seq.in_(part))
         tally.count(session, "fileNames", session.scalar(named) or 0)
         for kind, table in (
@@ -53,6 +55,19 @@ def remove(session: Session, seqs: Sequence[int]) -> None:
             tally.count(session, kind, hanging.rowcount)  # type: ignore[attr-defined]
         gone = session.execute(delete(Image).where(Image.seq.in_(part)).execution_options(synchronize_session=False))
         tally.count(session, "images", gone.rowcount)  # type: ignore[attr-defined]
+
+
+def _forget_preflights(session: Session, seqs: Sequence[int]) -> None:
+    """A preflight names images: what it found goes with the first of them; one under way begins anew."""
+    owners = session.scalars(select(Image.project_id).where(Image.seq.in_(seqs)).distinct()).all()
+    for project_id in owners:
+        rows.again(session, "examine", project_id)
+    session.execute(
+        update(Job)
+        .where(Job.kind == "examine", Job.project_id.in_(owners), Job.result.is_not(None))
+        .values(result=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _uncovered(table: type[Image] | type[ImageTag] | type[Region], project_id: str) -> tuple[ColumnElement[bool], ...]:

@@ -119,6 +119,11 @@ def gather(
     return result
 
 
+def missing(components: Components, backbone: str, prefixes: Sequence[str]) -> list[str]:
+    """Those of the images, by their blob prefixes, that have no embedding yet."""
+    return _Maker(components, backbone, components.settings.threads).missing(prefixes)
+
+
 class _Maker:
     """Makes and stores embeddings by one backbone; its network is loaded only when there is something to make."""
 

@@ -20,6 +20,7 @@ from ownvision.inference import load
 from ownvision.jobs import rows
 from ownvision.learning import pixels
 from ownvision.learning.backbones import BACKBONES
+from ownvision.learning.curve import Point, thinned
 from ownvision.learning.evaluate import Detections
 from ownvision.services import embedding, notices, outputs
 from ownvision.services.components import Components
@@ -93,7 +94,7 @@ def fit(components: Components, claim: rows.Claim, status: str, least: int = 0) 
         Cancelled: It was asked to stop, or its iteration is gone.
         OwnVisionError: It can't be trained; the message is for the person.
     """
-    report = _reporter(components, claim)
+    report = _Reporter(components, claim)
     while True:
         with components.database.read() as session:
             iteration = session.get(Iteration, claim.subject)
@@ -203,16 +204,28 @@ def failed(session: Session, project_id: str, iteration_id: str, reason: str) ->
         ledger.doom(session, [ledger.iteration_prefix(project_id, iteration_id)])
 
 
-def _reporter(components: Components, claim: rows.Claim) -> Callable[[float], None]:
-    said = 0.0
+class _Reporter:
+    """Notes in the job's row how far a training is, twice a second; raises when it is to stop, as `rows.heartbeat`."""
 
-    def report(share: float) -> None:
-        nonlocal said
-        if time.monotonic() - said >= _REPORT_SECONDS:
-            rows.heartbeat(components.database, claim, min(share, 0.99), components.settings.job_lease)
-            said = time.monotonic()
+    def __init__(self, components: Components, claim: rows.Claim) -> None:
+        self._components, self._claim = components, claim
+        self._said = 0.0
+        self._curve: list[Point] = []
 
-    return report
+    def __call__(self, share: float) -> None:
+        if time.monotonic() - self._said >= _REPORT_SECONDS:
+            rows.heartbeat(
+                self._components.database,
+                self._claim,
+                min(share, 0.99),
+                self._components.settings.job_lease,
+                [(point.step, point.steps, point.loss, point.hold_out) for point in self._curve],
+            )
+            self._said = time.monotonic()
+
+    def watch(self, point: Point) -> None:
+        """A look at the training, told with the next report."""
+        self._curve = thinned([*self._curve, point])
 
 
 def fit_head(
@@ -281,13 +294,13 @@ def _classifier(
 
 
 def _detector(
-    components: Components, claim: rows.Claim, iteration: Iteration, frozen: Frozen, report: Callable[[float], None]
+    components: Components, claim: rows.Claim, iteration: Iteration, frozen: Frozen, report: _Reporter
 ) -> Fitted:
     from ownvision.learning import detect
 
     examples = [
         detect.Example(
-            read=partial(_original, components, prefix),
+            read=partial(original, components, prefix),
             boxes=np.array([box[1:] for box in image.boxes], np.float32).reshape(-1, 4),
             tags=np.array([box[0] for box in image.boxes], np.int64),
             key=bytes.fromhex(image.sha256),
@@ -302,6 +315,7 @@ def _detector(
             backbone=DOMAINS[iteration.domain_id].backbone,
             augmentation=claim.payload.get("augmentation"),
             progress=report,  # raises when the job is to stop
+            watch=report.watch,
         )
     except pixels.BadImage as error:
         raise OwnVisionError("ErrorFeaturizationServiceUnavailable", f"An image can't be read: {error}") from None
@@ -327,7 +341,12 @@ def _detect(model: bytes, images: Iterable[bytes]) -> list[Detections]:
     return [found for image in images if isinstance(found := loaded.predict(image), Detections)]
 
 
-def _original(components: Components, prefix: str) -> bytes:
+def original(components: Components, prefix: str) -> bytes:
+    """An image's file by its blob prefix.
+
+    Raises:
+        Unreadable: It is gone, or damaged.
+    """
     try:
         return components.blobs.read(prefix + "original")
     except (BlobMissing, BlobDamaged):

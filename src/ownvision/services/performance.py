@@ -1,6 +1,7 @@
 """How good an iteration is, at any threshold: from the scores that training kept of images its model had not seen."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -65,21 +66,51 @@ def of_iteration(
 
 def measure(session: Session, iteration: Iteration, tags: int, threshold: float, overlap: float) -> Performance:
     """Precision, recall and average precision of a completed iteration of so many tags."""
+    return kept(session, iteration, tags).performance(threshold, overlap)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The scores that training kept, beside the truth. One of `labels` and `boxes` is there.
+
+    Attributes:
+        tags: How many the model knows.
+        images: Ids; None of an image that was erased everywhere.
+        folds: int64 [N], which fold each image was held out in.
+        labels: Of a classifier probabilities float32 [N, T] and truth bool [N, T].
+        boxes: Of a detector predictions and truth, each per image.
+    """
+
+    tags: int
+    images: list[str | None]
+    folds: NDArray[np.int64]
+    labels: tuple[NDArray[np.float32], NDArray[np.bool_]] | None
+    boxes: tuple[list[Detections], list[Detections]] | None
+
+    def performance(self, threshold: float, overlap: float) -> Performance:
+        """Precision, recall and average precision."""
+        if self.labels is not None:
+            return evaluate.classification(*self.labels, threshold, self.folds)
+        predictions, truth = self.boxes or ([], [])
+        return evaluate.detection(predictions, truth, self.tags, threshold, overlap)
+
+
+def kept(session: Session, iteration: Iteration, tags: int) -> Kept:
+    """All scores of a completed iteration of so many tags."""
     scored = session.execute(
-        select(ScoredImage.scores, ScoredImage.truth, ScoredImage.fold)
+        select(ScoredImage.image_id, ScoredImage.scores, ScoredImage.truth, ScoredImage.fold)
         .where(*_current(iteration))
         .order_by(ScoredImage.id)
     ).all()
-    if DOMAINS[iteration.domain_id].type == CLASSIFICATION:
-        return evaluate.classification(
-            np.frombuffer(b"".join(row.scores for row in scored), "<f4").reshape(-1, tags),
-            np.frombuffer(b"".join(row.truth for row in scored), np.uint8).reshape(-1, tags).astype(bool),
-            threshold,
-            np.array([row.fold for row in scored], np.int64),
-        )
-    return evaluate.detection(
-        [_predicted(row.scores) for row in scored], [_real(row.truth) for row in scored], tags, threshold, overlap
+    images, folds = [row.image_id for row in scored], np.array([row.fold for row in scored], np.int64)
+    if DOMAINS[iteration.domain_id].type != CLASSIFICATION:
+        boxes = [_predicted(row.scores) for row in scored], [_real(row.truth) for row in scored]
+        return Kept(tags, images, folds, None, boxes)
+    labels = (
+        np.frombuffer(b"".join(row.scores for row in scored), "<f4").reshape(-1, tags),
+        np.frombuffer(b"".join(row.truth for row in scored), np.uint8).reshape(-1, tags).astype(bool),
     )
+    return Kept(tags, images, folds, labels, None)
 
 
 def images(
@@ -112,6 +143,16 @@ def following(
     """
     iteration = iterations.trained(session, project, iteration_id)
     found = session.execute(_scored(iteration, ()).where(Image.seq > seq).order_by(Image.seq).limit(take)).all()
+    return _predicted_images(session, project, iteration, found)
+
+
+def chosen(
+    session: Session, project: Project, iteration: Iteration, image_ids: Sequence[str]
+) -> list[tuple[ImageView, list[dict[str, Any]]]]:
+    """`images` that are named, in the order named; those that are not there are passed over."""
+    found = session.execute(_scored(iteration, ()).where(Image.id.in_(image_ids))).all()
+    place = {image_id: number for number, image_id in enumerate(image_ids)}
+    found = sorted(found, key=lambda row: place[row.Image.id])
     return _predicted_images(session, project, iteration, found)
 
 

@@ -111,6 +111,16 @@ def start(
     return iteration
 
 
+def refusal(session: Session, project: Project, limits: Limits) -> str | None:
+    """Why the workspace as it is could not be trained; None when nothing stands in the way."""
+    chosen = list(session.scalars(select(Tag).where(Tag.project_id == project.id).order_by(Tag.name)))
+    try:
+        check_enough(session, project, chosen, usable(session, project, chosen), limits)
+    except OwnVisionError as error:
+        return error.message
+    return None
+
+
 def pipeline(domain_id: str, augmentation: Mapping[str, Any]) -> str:
     """Names recipe, backbone and preprocessing, and after a bar the settings that training reads.
 

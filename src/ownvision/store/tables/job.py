@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy import JSON, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ownvision.store.tables.base import Base, new_id, now
@@ -35,6 +35,10 @@ class Job(Base):
     state: Mapped[str] = mapped_column(default="queued")
     payload: Mapped[dict[str, Any]] = mapped_column(default=dict)
     progress: Mapped[float] = mapped_column(default=0.0)  # 0 to 1
+    # (step, steps, loss, hold-out) of a training, the oldest first
+    curve: Mapped[list[list[float | None]]] = mapped_column(JSON, default=list)
+    # What a preflight found; it goes when the project's images change
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     attempts: Mapped[int] = mapped_column(default=0)
     token: Mapped[int] = mapped_column(default=0)
     lease_until: Mapped[datetime | None]

@@ -10,10 +10,12 @@ _MOMENT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
+    _progress()
     _drafts()
 
 
 def downgrade() -> None:
+    _undo_progress()
     op.drop_table("drafts")
 
 
@@ -34,3 +36,14 @@ def _drafts() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_drafts_project_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("project_id", name=op.f("pk_drafts")),
     )
+
+
+def _progress() -> None:
+    op.add_column("jobs", sa.Column("curve", sa.JSON(), nullable=False, server_default="[]"))
+    op.add_column("jobs", sa.Column("result", sa.JSON(), nullable=True))
+
+
+def _undo_progress() -> None:
+    op.execute("DELETE FROM jobs WHERE kind = 'examine'")  # nobody there knows how to do them
+    for column in ("result", "curve"):
+        op.drop_column("jobs", column)
