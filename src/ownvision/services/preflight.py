@@ -199,7 +199,7 @@ def _run(components: Components, claim: rows.Claim) -> None:
         if project is None:
             raise rows.Cancelled(claim.job_id)
         tags = list(session.scalars(select(Tag).where(Tag.project_id == project.id).order_by(Tag.name)))
-        frozen = at_revision(session, project.id, project.revision, [tag.id for tag in tags])
+        frozen = at_revision(session, project.id, project.revision, {tag.id: tag.type for tag in tags})
         findings = _of_sources(session, project, frozen)
     findings += _of_tags(frozen)
     multilabel, detects = project.classification_type == "Multilabel", projects.is_detection(project)
