@@ -12,6 +12,7 @@ from PIL import Image
 
 from ownvision import inference
 from ownvision.learning import detect
+from ownvision.learning.curve import Point
 from ownvision.learning.evaluate import Detections
 
 # As `fit` does: here another test may be the first to load torch.
@@ -158,3 +159,42 @@ def test_many_pictures_are_kept_as_jpeg(monkeypatch: pytest.MonkeyPatch) -> None
 def test_without_any_box_there_is_nothing_to_learn() -> None:
     with pytest.raises(ValueError, match="at least one box"):
         fit([scene(1, empty=True)])
+
+
+@pytest.mark.train
+def test_a_training_starts_from_an_earlier_detector() -> None:
+    pytest.importorskip("torch")
+    from ownvision.learning import detect_network
+    from ownvision.learning.detector_graph import numbers
+
+    first = fit(SCENES, steps=8)
+    held = numbers(first.model, TAG_IDS)
+    network = detect_network.Detector("efficientnet_lite0", len(TAG_IDS))
+    network.adopt(held)
+    for name, given in network.eval().numbers().items():
+        assert np.allclose(given, held[name], atol=1e-5), name
+    losses = [
+        np.mean([loss for _, loss in fit(SCENES, steps=5, start_from=start).log]) for start in (first.model, None)
+    ]
+    assert losses[0] < losses[1]
+    # Tags go by id: of one that is known the scores are taken over, whichever place it has now.
+    swapped = numbers(first.model, ["new", TAG_IDS[0]])
+    for level in range(3):
+        rows = swapped[f"head.score.{level}.weight"]
+        assert np.isnan(rows[0]).all()
+        assert np.array_equal(rows[1], held[f"head.score.{level}.weight"][0])
+
+
+@pytest.mark.train
+def test_the_course_of_a_training_can_be_watched() -> None:
+    pytest.importorskip("torch")
+    from ownvision.learning import detect_train
+
+    points: list[Point] = []
+    fitted = fit(SCENES, steps=25, watch=points.append)
+    assert [point.step for point in points] == sorted(point.step for point in points)
+    assert {point.steps for point in points} == {25}
+    assert points[0].step == detect_train.LOOK
+    assert points[0].loss == pytest.approx(np.mean([loss for _, loss in fitted.log[: detect_train.LOOK]]))
+    [measured] = [point.hold_out for point in points if point.hold_out is not None]
+    assert 0 <= measured <= 1

@@ -15,8 +15,9 @@ from PIL import Image
 
 from ownvision.learning import pixels
 from ownvision.learning.augment import Scene
-from ownvision.learning.detector_graph import Floats, detector
-from ownvision.learning.evaluate import Detections
+from ownvision.learning.curve import Point
+from ownvision.learning.detector_graph import Floats, detector, numbers
+from ownvision.learning.evaluate import Detections, detection
 
 HELD_OUT_SHARE = 0.2
 INPUT_SIZE = 320
@@ -80,7 +81,9 @@ def fit(
     seconds: float | None = None,
     steps: int | None = None,
     augmentation: Mapping[str, bool] | None = None,
+    start_from: bytes | None = None,
     progress: Callable[[float], None] = lambda _: None,
+    watch: Callable[[Point], None] = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> DetectorFit:
     """Train a detector.
@@ -100,12 +103,15 @@ def fit(
         seconds: A budget, as `STEPS_PER_SECOND` steps a second.
         steps: How many in all, instead of what the images or the budget ask for.
         augmentation: The original's names of methods, as `augment.variation` reads them; None for all.
+        start_from: The file of an earlier detector, whose convolutions are taken over where shapes agree, and whose
+            scores are, of tags with the same id.
         progress: Told the share done, 0 to 1.
+        watch: Told of the course every `detect_train.LOOK` steps, and of the hold-out whenever it was predicted.
         cancelled: Asked before each step.
 
     Raises:
         Cancelled: `cancelled` said so.
-        ValueError: No example has a box, or the input size is not a multiple of 32.
+        ValueError: No example has a box, the input size is not a multiple of 32, or `start_from` is no detector.
         BadImage: An image can't be decoded.
         ImportError: Torch (the extra `train`) is not installed.
     """
@@ -122,22 +128,40 @@ def fit(
     learned = [index for index in range(len(order)) if index not in held]
     main, settling = schedule(len(learned), seconds=seconds, steps=steps)
 
+    total = main + settling
+
     def stop(step: int, before: int = 0) -> None:
         if cancelled():
             raise Cancelled
-        progress((before + step) / (main + settling))
+        progress((before + step) / total)
 
-    training = detect_train.start(backbone, len(tag_ids), input_size, seed, augmentation or {})
+    def look(step: int, loss: float, before: int = 0) -> None:
+        watch(Point(before + step, total, loss, None))
+
+    known = numbers(start_from, tag_ids) if start_from is not None else None
+    training = detect_train.start(backbone, len(tag_ids), input_size, seed, augmentation or {}, known)
 
     def model() -> bytes:
         return detector(training.numbers(), backbone=backbone, input_size=input_size, tag_ids=tag_ids)
 
-    detect_train.advance(training, lambda i: pictures[learned[i]], len(learned), main, settle=False, stop=stop)
+    detect_train.advance(
+        training, lambda i: pictures[learned[i]], len(learned), main, settle=False, stop=stop, look=look
+    )
     positions = sorted(order[index] for index in held)
     predictions = predict(model(), (examples[position].read() for position in positions)) if held else []
+    if held:
+        truth = [_truth(examples[position]) for position in positions]
+        watch(Point(main, total, None, detection(predictions, truth, len(tag_ids), 0.5, 0.5).average_precision))
     if settling:
-        later = partial(stop, before=main)
-        detect_train.advance(training, pictures.__getitem__, len(order), settling, settle=True, stop=later)
+        detect_train.advance(
+            training,
+            pictures.__getitem__,
+            len(order),
+            settling,
+            settle=True,
+            stop=partial(stop, before=main),
+            look=partial(look, before=main),
+        )
     progress(1.0)
     return DetectorFit(model(), positions, predictions, training.log)
 
@@ -215,6 +239,10 @@ class _Pictures:
         kept = self._kept[index]
         shown = pixels.load(kept, self._side, self._side) if isinstance(kept, bytes) else kept
         return shown, self._boxes[index], self.tags[index]
+
+
+def _truth(example: Example) -> Detections:
+    return Detections(example.boxes, np.ones(len(example.tags), np.float32), example.tags)
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> bytes:

@@ -5,7 +5,7 @@ different strides have different statistics. Only the training subprocess import
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -89,6 +89,11 @@ class Separable(nn.Module):
         middle = functional.relu(self.inner[level](self.depthwise(input)), inplace=True)
         return functional.relu(self.outer[level](self.pointwise(middle)), inplace=True)
 
+    def adopt(self, known: Mapping[str, Floats], names: list[str]) -> None:
+        """Take over folded convolutions, of one name per level."""
+        _adopt_folded(self.depthwise, self.inner, known, [f"{name}.depthwise" for name in names])
+        _adopt_folded(self.pointwise, self.outer, known, [f"{name}.pointwise" for name in names])
+
     def numbers(self, name: str, level: int) -> Iterator[tuple[str, Floats]]:
         """Its two folded convolutions for a level."""
         yield from _folded(f"{name}.depthwise", self.depthwise, self.inner[level])
@@ -105,6 +110,11 @@ class _Tower(nn.ModuleList):
         for part in self:
             input = part(input, level)
         return input
+
+    def adopt(self, known: Mapping[str, Floats], names: list[str]) -> None:
+        for depth, part in enumerate(self):
+            assert isinstance(part, Separable)
+            part.adopt(known, [f"{name}.{depth}" for name in names])
 
     def numbers(self, name: str, level: int) -> Iterator[tuple[str, Floats]]:
         for depth, part in enumerate(self):
@@ -184,6 +194,54 @@ class Detector(nn.Module):
             found.update(_plain(f"head.edge.{level}", self.edge))
             found[f"head.edge.{level}.bias"] += np.float32(self.edge_shift[level].item())
         return found
+
+    @torch.no_grad()
+    def adopt(self, known: Mapping[str, Floats]) -> None:
+        """Take over an earlier detector's convolutions where shapes agree; NaN leaves a score's row as it is.
+
+        Batch norms come back folded: they are to be used as when predicting, never with a batch's own statistics.
+
+        Args:
+            known: As `numbers` gives them, but for rows of scores that are NaN.
+        """
+        for index, block in enumerate(self.backbone, self.first):
+            for place, convolution in enumerate(block.convolutions):  # type: ignore[arg-type]
+                _adopt(convolution, known, f"backbone.{index}.{place}")
+        levels = range(len(STRIDES))
+        for level in levels:
+            _adopt_folded(self.lateral[level], self.norm[level : level + 1], known, [f"lateral.{level}"])
+            self.smooth[level].adopt(known, [f"smooth.{level}"])  # type: ignore[operator]
+        for tower in TOWERS:
+            self.towers[tower].adopt(known, [f"tower.{tower}.{level}" for level in levels])  # type: ignore[operator]
+        _adopt(self.score, known, "head.score.0")
+        _adopt(self.edge, known, "head.edge.0")
+        shifts = [known[f"head.edge.{level}.bias"].mean() - known["head.edge.0.bias"].mean() for level in levels]
+        self.edge_shift.copy_(torch.tensor(np.array(shifts, np.float32)))
+
+
+def _adopt(convolution: nn.Module, known: Mapping[str, Floats], name: str) -> None:
+    for part in ("weight", "bias"):
+        mine, given = getattr(convolution, part), torch.tensor(known[f"{name}.{part}"])
+        if mine.shape == given.shape:
+            mine.copy_(torch.where(given.isnan(), mine, given))
+
+
+def _adopt_folded(convolution: nn.Module, norms: nn.ModuleList, known: Mapping[str, Floats], names: list[str]) -> None:
+    """Each level's folded convolution is the shared one, scaled per channel: the strongest stands for the shared."""
+    assert isinstance(convolution, nn.Conv2d)
+    given = torch.stack([torch.tensor(known[f"{name}.weight"]) for name in names])
+    if given.shape[1:] != convolution.weight.shape:
+        return
+    strength = given.square().sum((2, 3, 4))
+    channels = torch.arange(given.shape[1])
+    shared = given[strength.argmax(0), channels]
+    convolution.weight.copy_(shared)
+    scales = (given * shared).sum((2, 3, 4)) / strength.amax(0).clamp(min=1e-12)
+    for norm, scale, name in zip(norms, scales, names, strict=True):
+        norm.weight.copy_(scale)  # type: ignore[operator]
+        norm.bias.copy_(torch.tensor(known[f"{name}.bias"]))  # type: ignore[operator]
+        norm.running_mean.zero_()  # type: ignore[operator]
+        norm.running_var.fill_(1 - norm.eps)  # type: ignore[operator]
 
 
 def _plain(name: str, convolution: nn.Module) -> Iterator[tuple[str, Floats]]:

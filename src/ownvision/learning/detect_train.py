@@ -20,6 +20,8 @@ from ownvision.learning.detect_network import Detector
 from ownvision.learning.detector_graph import Floats, centres, front
 
 BATCH = 4
+# Steps between two looks at the loss.
+LOOK = 10
 _HEAD_RATE, _BACKBONE_RATE, _DECAY = 2e-3, 3e-4, 0.02
 _WARM_UP, _LEAST_RATE = 15, 0.03
 # The last part of the schedule sees milder pictures; settling on all images is that mild throughout, and this slow.
@@ -38,6 +40,7 @@ class Training:
         detector: Takes the gradient steps.
         average: The running mean of its numbers, which is what is kept (Polyak and Juditsky 1992).
         seed: Where chance comes from, with the number of the step.
+        known: Whether it began with an earlier detector's numbers.
         log: Step and loss.
     """
 
@@ -47,6 +50,7 @@ class Training:
     input_size: int
     seed: int
     augmentation: Mapping[str, bool]
+    known: bool = False
     log: list[tuple[int, float]] = field(default_factory=list)
 
     def numbers(self) -> dict[str, Floats]:
@@ -59,8 +63,15 @@ def threads() -> int:
     return min(len(os.sched_getaffinity(0)), 8)
 
 
-def start(backbone: str, tags: int, input_size: int, seed: int, augmentation: Mapping[str, bool]) -> Training:
-    """A detector with the backbone's packaged numbers and a fresh head."""
+def start(
+    backbone: str,
+    tags: int,
+    input_size: int,
+    seed: int,
+    augmentation: Mapping[str, bool],
+    known: Mapping[str, Floats] | None = None,
+) -> Training:
+    """A detector with the backbone's packaged numbers and a fresh head, or with those of an earlier one."""
     torch.set_num_threads(threads())
     torch.use_deterministic_algorithms(True)
     # Nothing here reads memory before it writes it; filling it all took an eighth of the time.
@@ -68,12 +79,15 @@ def start(backbone: str, tags: int, input_size: int, seed: int, augmentation: Ma
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         detector = Detector(backbone, tags)
+    if known is not None:
+        detector.adopt(known)
     average = Detector(backbone, tags)
     average.load_state_dict(detector.state_dict())
     for one in (detector, average):
         one.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average.requires_grad_(False).eval()
-    return Training(detector, average, _front(backbone, input_size), input_size, seed, augmentation)
+    run_front = _front(backbone, input_size)
+    return Training(detector, average, run_front, input_size, seed, augmentation, known is not None)
 
 
 def advance(
@@ -84,6 +98,7 @@ def advance(
     *,
     settle: bool,
     stop: Callable[[int], None],
+    look: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> None:
     """Take gradient steps.
 
@@ -94,6 +109,7 @@ def advance(
         steps: How many steps to take.
         settle: Start from the averaged numbers, slowly and mildly, instead of the whole schedule.
         stop: Called before each step with its number in this schedule; raises to end the training.
+        look: Called every `LOOK` steps with how many are done and the mean of their losses.
     """
     if settle:
         training.detector.load_state_dict(training.average.state_dict())
@@ -106,7 +122,8 @@ def advance(
     order = _order(count, training.seed + settle)
     for step in range(steps):
         stop(step)
-        if step == (0 if settle else max(mild_from, _STEPS_TO_KNOW)):
+        # An earlier detector's norms are folded: what remains of them means nothing as a statistic.
+        if step == (0 if settle or training.known else max(mild_from, _STEPS_TO_KNOW)):
             _freeze_norms(detector)
         at = len(training.log)
         rng = np.random.default_rng([training.seed, at])
@@ -125,6 +142,8 @@ def advance(
         optimizer.step()
         _follow(training.average, detector, at)
         training.log.append((at, float(value.item())))
+        if (step + 1) % LOOK == 0 or step + 1 == steps:
+            look(step + 1, float(np.mean([one for _, one in training.log[-(step % LOOK + 1) :]])))
 
 
 def _front(backbone: str, input_size: int) -> Callable[[Floats], Tensor]:

@@ -6,10 +6,13 @@ The first stages of the backbone keep their packaged numbers; they are a graph o
 onnxruntime runs them, nearly twice as fast as torch does.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from ownvision.learning.backbones import BACKBONES
 from ownvision.learning.backbones.efficientnet_lite import Convolution, Network, network
@@ -68,6 +71,61 @@ def detector(weights: Mapping[str, Floats], *, backbone: str, input_size: int, t
         outputs=[("boxes", ["N", cells, 4]), ("scores", ["N", cells, len(tag_ids)])],
         metadata=metadata("detection", tag_ids, backbone, (input_size, input_size)),
     )
+
+
+def numbers(model: bytes, tag_ids: Sequence[str]) -> dict[str, Floats]:
+    """The convolutions of a file that `detector` wrote, as it takes them.
+
+    Args:
+        model: The file.
+        tag_ids: What is to be detected: scores of the file's tags of the same id come in this order, those of others
+            are NaN.
+
+    Raises:
+        ValueError: It is no detector's.
+    """
+    loaded = onnx.load_from_string(model)
+    own = {entry.key: entry.value for entry in loaded.metadata_props}
+    if own.get("ownvision.task") != "detection":
+        raise ValueError("The model to start from is no detector.")
+    constants = {constant.name: constant for constant in loaded.graph.initializer}
+    found = [node.input[1:] for node in loaded.graph.node if node.op_type == "Conv"]
+    asked = _Asked()
+    detector(asked, backbone=own["ownvision.backbone"], input_size=STRIDES[-1], tag_ids=[""])
+    names = asked.names()
+    if len(names) > len(found):
+        raise ValueError("The model to start from has other layers than detectors have now.")
+    known = {}
+    # The packaged stages come first.
+    for name, pair in zip(names, found[len(found) - len(names) :], strict=True):
+        for part, constant in zip(("weight", "bias"), pair, strict=True):
+            known[f"{name}.{part}"] = numpy_helper.to_array(constants[constant])
+    ids: list[str] = json.loads(own["ownvision.tags"])
+    rows = [ids.index(tag) if tag in ids else len(ids) for tag in tag_ids]
+    for name in [name for name in known if name.startswith("head.score.")]:
+        blank = np.full((1, *known[name].shape[1:]), np.nan, np.float32)
+        known[name] = np.concatenate([known[name], blank])[rows]
+    return known
+
+
+class _Asked(Mapping[str, Floats]):
+    """Notes which convolutions a graph is made of, in its order."""
+
+    def __init__(self) -> None:
+        self._asked: dict[str, None] = {}
+
+    def __getitem__(self, name: str) -> Floats:
+        self._asked[name.rpartition(".")[0]] = None
+        return np.zeros((1, 1, 1, 1) if name.endswith("weight") else (1,), np.float32)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._asked)
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def names(self) -> list[str]:
+        return list(self._asked)
 
 
 def front(backbone: str, input_size: int) -> bytes:
