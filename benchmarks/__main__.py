@@ -15,7 +15,7 @@ NAMES = (
     "erasure",
     "quickstart",
     "learning_digits",
-    "learning_detection",
+    "learning.detection",
     "proposals",
     "doctor",
 )

@@ -18,6 +18,7 @@ from ownvision.learning.augment import Scene, variation, vary
 from ownvision.learning.detect_loss import loss
 from ownvision.learning.detect_network import Detector
 from ownvision.learning.detector_graph import Floats, centres, front
+from ownvision.learning.tiling import Tiling
 
 BATCH = 4
 # Steps between two looks at the loss.
@@ -40,6 +41,7 @@ class Training:
         detector: Takes the gradient steps.
         average: The running mean of its numbers, which is what is kept (Polyak and Juditsky 1992).
         seed: Where chance comes from, with the number of the step.
+        tiling: How pictures are looked at.
         known: Whether it began with an earlier detector's numbers.
         log: Step and loss.
     """
@@ -50,6 +52,7 @@ class Training:
     input_size: int
     seed: int
     augmentation: Mapping[str, bool]
+    tiling: Tiling | None
     known: bool = False
     log: list[tuple[int, float]] = field(default_factory=list)
 
@@ -69,6 +72,7 @@ def start(
     input_size: int,
     seed: int,
     augmentation: Mapping[str, bool],
+    tiling: Tiling | None = None,
     known: Mapping[str, Floats] | None = None,
 ) -> Training:
     """A detector with the backbone's packaged numbers and a fresh head, or with those of an earlier one."""
@@ -87,7 +91,7 @@ def start(
         one.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average.requires_grad_(False).eval()
     run_front = _front(backbone, input_size)
-    return Training(detector, average, run_front, input_size, seed, augmentation, known is not None)
+    return Training(detector, average, run_front, input_size, seed, augmentation, tiling, known is not None)
 
 
 def advance(
@@ -117,7 +121,10 @@ def advance(
     optimizer = _optimizer(detector)
     rates = [group["lr"] for group in optimizer.param_groups]
     points, strides = (torch.from_numpy(array) for array in centres(training.input_size))
-    mild, strong = (variation(training.augmentation, final=final) for final in (True, False))
+    mild, strong = (
+        variation(training.augmentation, final=final, tiles=training.tiling, side=training.input_size)
+        for final in (True, False)
+    )
     mild_from = 0 if settle else round(steps * (1 - _MILD_SHARE))
     order = _order(count, training.seed + settle)
     for step in range(steps):
@@ -174,6 +181,8 @@ def _order(count: int, seed: int) -> Iterator[int]:
 def _optimizer(detector: Detector) -> torch.optim.Optimizer:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in detector.named_parameters():
+        if not parameter.requires_grad:
+            continue
         rate = _BACKBONE_RATE if name.startswith("backbone.") else _HEAD_RATE
         groups.setdefault((rate, _DECAY if parameter.ndim > 1 else 0.0), []).append(parameter)
     return torch.optim.AdamW(

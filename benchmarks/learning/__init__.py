@@ -1,0 +1,1 @@
+"""What the learning reaches, beside what it must and beside its peers."""
