@@ -15,7 +15,7 @@ NAMES = (
     "erasure",
     "quickstart",
     "learning.classification",
-    "learning_detection",
+    "learning.detection",
     "learning.memory",
     "learning.live",
     "proposals",

@@ -41,6 +41,11 @@ class Domain:
     platforms: tuple[str, ...] = ()
     enabled: bool = True
 
+    @property
+    def tiles(self) -> bool:
+        """Whether its detectors may look at a picture in tiles; readers of exported files give them one look."""
+        return not self.exportable
+
 
 _LITE0, _JOINED = "efficientnet_lite0", "efficientnet_lite0_lite2"
 _EXPORTS = ("ONNX",)

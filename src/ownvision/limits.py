@@ -27,7 +27,7 @@ class Limits(BaseModel):
     page: int = Field(256, description="Largest `take`")
     tags_per_image: int = Field(100, description="Tags on one image")
     regions_per_image: int = Field(300, description="Regions on one image")
-    predicted_regions: int = Field(200, le=200, description="Boxes in one prediction")
+    predicted_regions: int = Field(300, le=300, description="Boxes in one prediction")
     metadata_pairs: int = Field(10, description="Key-value pairs on one image")
     metadata_key: int = Field(128, description="Characters of a metadata key")
     metadata_value: int = Field(256, description="Characters of a metadata value")

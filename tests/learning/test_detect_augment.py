@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ownvision.learning.augment import Scene, Variation, variation, vary
+from ownvision.learning.tiling import Tiling
 
 GREEN = (0, 255, 0)
 
@@ -63,6 +66,7 @@ def test_background_stays_background() -> None:
         ("translation", "moves", False),
         ("horizontal flip", "flips", False),
         ("equalize", "colour", 0.0),
+        ("solarize", "solarize", 0.0),
     ],
 )
 def test_a_method_switched_off_does_nothing(method: str, field: str, value: object) -> None:
@@ -71,7 +75,7 @@ def test_a_method_switched_off_does_nothing(method: str, field: str, value: obje
 
 
 def test_everything_off_is_the_plain_picture() -> None:
-    off = dict.fromkeys(("scaling", "translation", "horizontal flip", "equalize"), False)
+    off = dict.fromkeys(("scaling", "translation", "horizontal flip", "equalize", "solarize"), False)
     picture = scene(0.1, 0.2, 0.6, 0.9)
     pixels, boxes, _ = vary(0, lambda _: picture, 1, 200, variation(off, final=False), np.random.default_rng(0))
     assert np.array_equal(pixels, picture[0])
@@ -85,3 +89,30 @@ def test_chance_comes_from_the_generator_alone() -> None:
     )
     for part in range(3):
         assert np.array_equal(first[part], second[part])
+
+
+def test_windows_on_tiles_show_objects_at_the_size_they_are_served_in() -> None:
+    tiles = Tiling(800, 400, 30, whole=False)
+    how = replace(
+        variation(dict.fromkeys(["scaling", "equalize", "solarize"], False), final=True, tiles=tiles, side=160)
+    )
+    seen = []
+    for number in range(30):
+        rng = np.random.default_rng(number)
+        pixels, boxes, _ = vary(0, lambda _: scene(0.7, 0.6, 0.75, 0.7), 1, 160, how, rng)
+        green = (pixels[..., 1] > 127) & (pixels[..., 0] < 60)
+        assert len(boxes) == 1 or green.mean() < 0.05
+        seen += [((box[2:] - box[:2]) * 160).tolist() for box in boxes if box.min() > 0 and box.max() < 1]
+    # Most windows are placed on the object, whole: 5 % of 800 pixels by 10 % of 400.
+    assert len(seen) >= 15
+    assert np.allclose(seen, 40, atol=0.01)
+
+
+def test_tiles_of_a_mosaic_keep_that_size() -> None:
+    off = dict.fromkeys(["scaling", "equalize", "solarize"], False)
+    how = replace(variation(off, final=True, tiles=Tiling(320, 320, 30, whole=False), side=160), mosaic=1.0)
+    sides = []
+    for number in range(10):
+        _, boxes, _ = vary(0, lambda _: scene(0.45, 0.45, 0.55, 0.55), 1, 160, how, np.random.default_rng(number))
+        sides += [(box[2:] - box[:2]) * 160 for box in boxes]
+    assert np.median(np.array(sides)) == pytest.approx(32, abs=0.5)

@@ -1,15 +1,17 @@
 """Training pictures varied: zoomed, moved, mirrored, recoloured, and four in one (mosaic).
 
-The names of the original's augmentation methods switch their kind off; those it can't apply to boxes without
-loosening them (rotation) or that the network does itself (padtosquare) change nothing here.
+The names of the original's augmentation methods switch their kind off. Two change nothing here: a turned box is no
+longer tight (rotation), and the network's input is a stretched picture, never a padded one (padtosquare).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from ownvision.learning.tiling import Tiling
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -20,6 +22,10 @@ Scene = tuple[Pixels, Floats, NDArray[np.int64]]
 _GROUND = (124, 116, 104)
 _LEAST_VISIBLE = 0.35
 _TRIES = 8
+# From here on solarizing inverts, as in a darkroom.
+_BRIGHT = 128
+# Share of the windows on a part of a picture that are placed on one of its objects.
+_ANCHORED = 0.8
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,9 @@ class Variation:
         flips: Whether pictures are mirrored left to right, half of the time.
         colour: Greatest relative change of brightness, contrast, saturation and each channel; 0 for none.
         mosaic: Share of pictures made of four.
+        solarize: Share of pictures whose bright parts are inverted.
+        extent: Width and height of the window at zoom 1, relative to the picture: a tile's, where pictures are tiled.
+        whole: Share of windows that show all of the picture nevertheless.
     """
 
     zoom: tuple[float, float]
@@ -41,15 +50,20 @@ class Variation:
     flips: bool
     colour: float
     mosaic: float
+    solarize: float = 0.0
+    extent: tuple[float, float] = (1.0, 1.0)
+    whole: float = 0.0
 
 
-def variation(methods: Mapping[str, bool], *, final: bool) -> Variation:
+def variation(methods: Mapping[str, bool], *, final: bool, tiles: Tiling | None = None, side: int = 0) -> Variation:
     """How strongly to vary, by the names of the original's methods; what is not named is on.
 
     Args:
-        methods: `imageProcessingSettings.augmentationMethods`: ``scaling``, ``translation``, ``horizontal flip`` and
-            ``equalize`` (colours) are looked at.
+        methods: `imageProcessingSettings.augmentationMethods`: ``scaling``, ``translation``, ``horizontal flip``,
+            ``equalize`` (colours) and ``solarize`` are looked at.
         final: Milder and without mosaics, for the last part of training: what is learned last is what is predicted.
+        tiles: How pictures are tiled; None where they are not.
+        side: Of a tile, pixels.
     """
     scales = methods.get("scaling", True)
     zoom = ((0.8, 1.3) if final else (0.55, 1.7)) if scales else (1.0, 1.0)
@@ -60,6 +74,9 @@ def variation(methods: Mapping[str, bool], *, final: bool) -> Variation:
         flips=methods.get("horizontal flip", True),
         colour=(0.15 if final else 0.25) if methods.get("equalize", True) else 0.0,
         mosaic=0.3 if scales and not final else 0.0,
+        solarize=0.05 if methods.get("solarize", True) and not final else 0.0,
+        extent=(side / tiles.width, side / tiles.height) if tiles else (1.0, 1.0),
+        whole=0.3 if tiles and tiles.whole else 0.0,
     )
 
 
@@ -85,7 +102,11 @@ def vary(
     else:
         scene = _view(pick(index), size, size, how, rng)
     pixels, boxes, tags = scene
-    return (_recolour(pixels, how.colour, rng) if how.colour else pixels), boxes, tags
+    if how.colour:
+        pixels = _recolour(pixels, how.colour, rng)
+    if how.solarize and rng.random() < how.solarize:
+        pixels = np.where(pixels >= _BRIGHT, 255 - pixels, pixels)
+    return pixels, boxes, tags
 
 
 def _mosaic(scenes: list[Scene], size: int, how: Variation, rng: np.random.Generator) -> Scene:
@@ -95,7 +116,10 @@ def _mosaic(scenes: list[Scene], size: int, how: Variation, rng: np.random.Gener
     corners = [(0, 0, x, y), (x, 0, size, y), (0, y, x, size), (x, y, size, size)]
     boxes, tags = [], []
     for scene, (left, top, right, bottom) in zip(scenes, corners, strict=True):
-        tile, found, named = _view(scene, right - left, bottom - top, how, rng)
+        # A window on a part of a picture shrinks with its place: objects keep the size they are served in.
+        place = (how.extent[0] * (right - left) / size, how.extent[1] * (bottom - top) / size)
+        mine = replace(how, extent=place) if min(how.extent) < 1 else how
+        tile, found, named = _view(scene, right - left, bottom - top, mine, rng)
         canvas[top:bottom, left:right] = tile
         scale = np.array([right - left, bottom - top] * 2, np.float32)
         boxes.append((found * scale + np.array([left, top] * 2, np.float32)) / np.float32(size))
@@ -109,22 +133,34 @@ def _view(scene: Scene, width: int, height: int, how: Variation, rng: np.random.
     if how.flips and rng.random() < 0.5:
         pixels = pixels[:, ::-1]
         boxes = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
+    part = (1.0, 1.0) if how.whole and rng.random() < how.whole else how.extent
     for _ in range(_TRIES):
-        origin, extent = _window(how, rng)
+        anchor = None
+        if min(part) < 1 and len(boxes) and rng.random() < _ANCHORED:
+            anchor = boxes[rng.integers(len(boxes))]
+        origin, extent = _window(how, part, anchor, rng)
         moved, visible = _within(boxes, origin, extent)
         # A window that shows none of the objects teaches little, one that cuts many teaches half an object.
-        if not len(boxes) or visible.max() > 0.8:
+        if not len(boxes) or visible.max() > 0.8 or (anchor is None and min(part) < 1):
             break
     kept = visible >= _LEAST_VISIBLE
     return _render(pixels, origin, extent, width, height), moved[kept], tags[kept]
 
 
-def _window(how: Variation, rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _window(
+    how: Variation, part: tuple[float, float], anchor: Floats | None, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Origin and extent of a window of about `part` of the picture; around a box's middle where one is given."""
     zoom = np.exp(rng.uniform(*np.log(how.zoom)))
     aspect = np.exp(rng.uniform(-0.5, 0.5) * np.log(how.stretch))
-    extent = np.array([aspect, 1 / aspect]) / zoom
-    share = rng.uniform(0, 1, 2) if how.moves else np.full(2, 0.5)
-    return ((1 - extent) * share).astype(np.float32), extent.astype(np.float32)
+    extent = np.array([aspect, 1 / aspect]) * part / zoom
+    share = rng.uniform(0, 1, 2) if how.moves or min(part) < 1 else np.full(2, 0.5)
+    origin = (1 - extent) * share
+    if anchor is not None:
+        room = np.maximum(1 - extent, 0)
+        near = (anchor[:2] + anchor[2:]) / 2 - extent * share
+        origin = np.where(room > 0, np.clip(near, 0, room), origin)
+    return origin.astype(np.float32), extent.astype(np.float32)
 
 
 def _within(boxes: Floats, origin: Floats, extent: Floats) -> tuple[Floats, Floats]:

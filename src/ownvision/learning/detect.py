@@ -4,6 +4,7 @@ Torch is imported when training starts, by `fit` alone: naming a model, an examp
 """
 
 import io
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ownvision.learning import pixels
+from ownvision.learning import pixels, tiling
 from ownvision.learning.augment import Scene
 from ownvision.learning.curve import Point
 from ownvision.learning.detector_graph import Floats, detector, numbers
@@ -24,10 +25,13 @@ INPUT_SIZE = 320
 # Steps a budget of seconds buys: of two cores, not of this machine, so that the same budget gives the same model.
 STEPS_PER_SECOND = 2.5
 _SETTLE_SHARE = 0.25
-# Pictures are kept this much larger than the network's input, so that zooming in finds detail ...
+# Pictures are kept this much larger than the network's input, so that zooming in finds detail; of tiles there is enough
+# detail without.
 _KEPT = 1.25
-# ... as pixels up to so many bytes, beyond as JPEG.
-_KEPT_BYTES = 800_000_000
+# As pixels up to so many bytes, beyond as JPEG, of about so many bytes a pixel, and smaller where that is too much.
+_KEPT_BYTES, _JPEG_BYTES = 600_000_000, 0.35
+# Pictures whose size is looked at for the choice of tiles.
+_SIZED = 32
 
 Predict = Callable[[bytes, Iterable[bytes]], list[Detections]]
 
@@ -41,7 +45,8 @@ class Example:
     """One image with its regions; without any it is background.
 
     Attributes:
-        read: Gives the encoded file; called once for training, and once more for an image that is held out.
+        read: Gives the encoded file; called once for training, once more for an image that is held out and for the
+            first to choose tiles by.
         boxes: float32 [K, 4] left, top, width, height, relative to the upright picture, 0 to 1.
         tags: int [K], positions in the list of tag ids.
         key: The image's SHA-256: decides order and hold-out.
@@ -82,6 +87,7 @@ def fit(
     steps: int | None = None,
     augmentation: Mapping[str, bool] | None = None,
     start_from: bytes | None = None,
+    tiles: bool = True,
     progress: Callable[[float], None] = lambda _: None,
     watch: Callable[[Point], None] = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -105,6 +111,8 @@ def fit(
         augmentation: The original's names of methods, as `augment.variation` reads them; None for all.
         start_from: The file of an earlier detector, whose convolutions are taken over where shapes agree, and whose
             scores are, of tags with the same id.
+        tiles: Whether small objects may have pictures looked at in tiles, as `tiling.plan` decides; who serves the file
+            must do so, too.
         progress: Told the share done, 0 to 1.
         watch: Told of the course every `detect_train.LOOK` steps, and of the hold-out whenever it was predicted.
         cancelled: Asked before each step.
@@ -121,7 +129,8 @@ def fit(
     from ownvision.learning import detect_train
 
     order = sorted(range(len(examples)), key=lambda index: examples[index].key)
-    pictures = _Pictures((examples[index] for index in order), len(order), round(input_size * _KEPT))
+    tiled = _tiling(examples, order, input_size) if tiles else None
+    pictures = _Pictures((examples[index] for index in order), len(order), _kept_size(tiled, input_size))
     if not any(len(tags) for tags in pictures.tags):
         raise ValueError("A detector needs at least one box to learn from.")
     held = hold_out(pictures.tags, len(tag_ids))
@@ -139,10 +148,11 @@ def fit(
         watch(Point(before + step, total, loss, None))
 
     known = numbers(start_from, tag_ids) if start_from is not None else None
-    training = detect_train.start(backbone, len(tag_ids), input_size, seed, augmentation or {}, known)
+    training = detect_train.start(backbone, len(tag_ids), input_size, seed, augmentation or {}, tiled, known)
 
     def model() -> bytes:
-        return detector(training.numbers(), backbone=backbone, input_size=input_size, tag_ids=tag_ids)
+        numbers = training.numbers()
+        return detector(numbers, backbone=backbone, input_size=input_size, tag_ids=tag_ids, tiling=tiled)
 
     detect_train.advance(
         training, lambda i: pictures[learned[i]], len(learned), main, settle=False, stop=stop, look=look
@@ -225,25 +235,40 @@ def hold_out(tags: Sequence[NDArray[np.int64]], count: int) -> set[int]:
     return taken | set(background[: round(len(background) * HELD_OUT_SHARE)])
 
 
-class _Pictures:
-    """All images decoded once, at a little more than the network's size."""
+def _tiling(examples: Sequence[Example], order: Sequence[int], side: int) -> tiling.Tiling | None:
+    boxes = [np.asarray(examples[index].boxes, np.float32).reshape(-1, 4) for index in order]
+    if tiling.plan(np.concatenate(boxes), [(10_240, 10_240)], side) is None:
+        return None  # whatever their size: nothing need be read
+    sizes = [pixels.inspect(examples[index].read()) for index in order[:_SIZED]]
+    return tiling.plan(np.concatenate(boxes), [(size.width, size.height) for size in sizes], side)
 
-    def __init__(self, examples: Iterable[Example], count: int, side: int) -> None:
-        raw = count * side * side * 3 <= _KEPT_BYTES
+
+def _kept_size(tiled: tiling.Tiling | None, side: int) -> tuple[int, int]:
+    if tiled is None:
+        return (round(side * _KEPT),) * 2
+    return tiled.width, tiled.height
+
+
+class _Pictures:
+    """All images decoded once, at a size, width and height, that is smaller where they are too many to be kept."""
+
+    def __init__(self, examples: Iterable[Example], count: int, size: tuple[int, int]) -> None:
+        raw = count * size[0] * size[1] * 3 <= _KEPT_BYTES
+        share = 1.0 if raw else min(1.0, math.sqrt(_KEPT_BYTES / (count * size[0] * size[1] * _JPEG_BYTES)))
+        self._width, self._height = (max(32, round(length * share)) for length in size)
         self._kept: list[NDArray[np.uint8] | bytes] = []
         self._boxes: list[Floats] = []
         self.tags: list[NDArray[np.int64]] = []
         for example in examples:
-            decoded = pixels.load(example.read(), side, side)
+            decoded = pixels.load(example.read(), self._height, self._width)
             self._kept.append(decoded if raw else _jpeg(decoded))
             boxes = np.asarray(example.boxes, np.float32).reshape(-1, 4)
             self._boxes.append(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1).clip(0, 1))
             self.tags.append(np.asarray(example.tags, np.int64).reshape(-1))
-        self._side = side
 
     def __getitem__(self, index: int) -> Scene:
         kept = self._kept[index]
-        shown = pixels.load(kept, self._side, self._side) if isinstance(kept, bytes) else kept
+        shown = pixels.load(kept, self._height, self._width) if isinstance(kept, bytes) else kept
         return shown, self._boxes[index], self.tags[index]
 
 

@@ -18,6 +18,7 @@ from ownvision.learning.augment import Scene, variation, vary
 from ownvision.learning.detect_loss import loss
 from ownvision.learning.detect_network import Detector
 from ownvision.learning.detector_graph import Floats, centres, front
+from ownvision.learning.tiling import Tiling
 
 BATCH = 4
 # Steps between two looks at the loss.
@@ -40,6 +41,7 @@ class Training:
         detector: Takes the gradient steps.
         average: The running mean of its numbers, which is what is kept (Polyak and Juditsky 1992).
         seed: Where chance comes from, with the number of the step.
+        tiling: How pictures are looked at.
         known: Whether it began with an earlier detector's numbers.
         log: Step and loss.
         precision: Which numbers the forward pass computes in.
@@ -51,6 +53,7 @@ class Training:
     input_size: int
     seed: int
     augmentation: Mapping[str, bool]
+    tiling: Tiling | None
     known: bool = False
     log: list[tuple[int, float]] = field(default_factory=list)
     precision: device.Precision = "fp32"
@@ -71,6 +74,7 @@ def start(
     input_size: int,
     seed: int,
     augmentation: Mapping[str, bool],
+    tiling: Tiling | None = None,
     known: Mapping[str, Floats] | None = None,
 ) -> Training:
     """A detector with the backbone's packaged numbers and a fresh head, or with those of an earlier one."""
@@ -89,7 +93,7 @@ def start(
         one.to(device.training_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     average.requires_grad_(False).eval()
     run_front = _front(backbone, input_size)
-    return Training(detector, average, run_front, input_size, seed, augmentation, known is not None)
+    return Training(detector, average, run_front, input_size, seed, augmentation, tiling, known is not None)
 
 
 def advance(
@@ -122,7 +126,10 @@ def advance(
     points, strides = (torch.from_numpy(array).to(where) for array in centres(training.input_size))
     if not settle:
         training.precision = device.precision(where, lambda kind: _trial(training, pick, count, kind))
-    mild, strong = (variation(training.augmentation, final=final) for final in (True, False))
+    mild, strong = (
+        variation(training.augmentation, final=final, tiles=training.tiling, side=training.input_size)
+        for final in (True, False)
+    )
     mild_from = 0 if settle else round(steps * (1 - _MILD_SHARE))
     order = _order(count, training.seed + settle)
     for step in range(steps):
@@ -209,6 +216,8 @@ def _order(count: int, seed: int) -> Iterator[int]:
 def _optimizer(detector: Detector) -> torch.optim.Optimizer:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in detector.named_parameters():
+        if not parameter.requires_grad:
+            continue
         rate = _BACKBONE_RATE if name.startswith("backbone.") else _HEAD_RATE
         groups.setdefault((rate, _DECAY if parameter.ndim > 1 else 0.0), []).append(parameter)
     return torch.optim.AdamW(

@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from ownvision.learning.backbones import BACKBONES
 from ownvision.learning.backbones.efficientnet_lite import Convolution, Network, network
 from ownvision.learning.graph import Graph, metadata
+from ownvision.learning.tiling import KEY, Tiling
 
 Floats = NDArray[np.float32]
 
@@ -28,7 +29,14 @@ TOWERS, DEPTH = ("score", "edge"), 2
 LARGEST_LOG_DISTANCE = 5.0
 
 
-def detector(weights: Mapping[str, Floats], *, backbone: str, input_size: int, tag_ids: Sequence[str]) -> bytes:
+def detector(
+    weights: Mapping[str, Floats],
+    *,
+    backbone: str,
+    input_size: int,
+    tag_ids: Sequence[str],
+    tiling: Tiling | None = None,
+) -> bytes:
     """The whole detector before suppression.
 
     Args:
@@ -39,6 +47,7 @@ def detector(weights: Mapping[str, Floats], *, backbone: str, input_size: int, t
         backbone: A name of `BACKBONES`.
         input_size: Side of the square input in pixels, a multiple of 32.
         tag_ids: One per column of the scores.
+        tiling: How pictures are to be looked at; None for once, whole.
 
     Returns:
         The file. Input `image` [N, 3, S, S] float32, RGB 0 to 255; outputs `boxes` [N, K, 4] left, top, width,
@@ -69,7 +78,8 @@ def detector(weights: Mapping[str, Floats], *, backbone: str, input_size: int, t
     return graph.model(
         input_size=(input_size, input_size),
         outputs=[("boxes", ["N", cells, 4]), ("scores", ["N", cells, len(tag_ids)])],
-        metadata=metadata("detection", tag_ids, backbone, (input_size, input_size)),
+        metadata=metadata("detection", tag_ids, backbone, (input_size, input_size))
+        | ({KEY: tiling.text()} if tiling else {}),
     )
 
 

@@ -161,6 +161,14 @@ def load(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
             return np.asarray(_fitted(image, (width, height)))
 
 
+def resized(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Pixels uint8 [H, W, 3] stretched to a size, as `load` stretches a file's."""
+    shown = Image.fromarray(np.ascontiguousarray(rgb)).resize(
+        (width, height), Image.Resampling.BILINEAR, reducing_gap=2.0
+    )
+    return np.asarray(shown)
+
+
 def derive(data: bytes) -> Derived:
     """Resized copy and thumbnail from one decode.
 

@@ -313,6 +313,7 @@ def _detector(
             frozen.tag_ids,
             predict=_detect,
             backbone=DOMAINS[iteration.domain_id].backbone,
+            tiles=DOMAINS[iteration.domain_id].tiles,
             augmentation=claim.payload.get("augmentation"),
             progress=report,  # raises when the job is to stop
             watch=report.watch,

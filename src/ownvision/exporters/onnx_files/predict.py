@@ -12,7 +12,7 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 HERE = Path(__file__).resolve().parent.parent
-SCORE, OVERLAP, VOTE, MOST = 0.005, 0.45, 0.65, 200
+SCORE, OVERLAP, VOTE, MOST, CANDIDATES = 0.005, 0.45, 0.65, 300, 1200
 
 
 def load(path, height, width):
@@ -43,7 +43,7 @@ def suppress(boxes, scores):
     """The best boxes of each tag without their doubles, each refined by the boxes that agree with it."""
     found = []
     for tag in range(scores.shape[1]):
-        order = np.argsort(-scores[:, tag], kind="stable")[:400]
+        order = np.argsort(-scores[:, tag], kind="stable")[:CANDIDATES]
         order = order[scores[order, tag] >= SCORE]
         candidates, weights = boxes[order].astype(np.float64), scores[order, tag].astype(np.float64)
         alive = np.ones(len(order), bool)
