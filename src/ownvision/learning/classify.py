@@ -101,7 +101,7 @@ def fit(
         embeddings: float16 or float32 [N, D].
         labels: bool [N, T]; with `multilabel=False` exactly one per row.
         multilabel: Independent probabilities per tag, or ones that sum to one.
-        keys: The images' SHA-256, which decide order and folds.
+        keys: The images' SHA-256, which decide order and folds; rows of one key are views of one image.
         blocks: Lengths of one or two groups of features that are fitted apart and mixed (`Backbone.blocks`).
         progress: Told the share done, 0 to 1.
 
@@ -115,7 +115,9 @@ def fit(
         raise ValueError("A classifier needs images, and two tags to tell apart.")
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
     y = labels[order]
-    folds = assign_folds(y)
+    # Rows of one key are views of one image: they are held out together.
+    first = np.array([place == 0 or keys[order[place - 1]] != keys[row] for place, row in enumerate(order)])
+    folds = assign_folds(y[first])[np.cumsum(first) - 1]
     bounds = [0, *np.cumsum(blocks or [embeddings.shape[1]])]
     parts = [
         _fit_block(

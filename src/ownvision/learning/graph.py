@@ -160,49 +160,69 @@ def metadata(task: str, tag_ids: Sequence[str], backbone: str, input_size: tuple
     }
 
 
-def _features(graph: Graph, backbone: str) -> str:
+def _features(graph: Graph, backbone: str, image: str, size: int, name: str | None) -> str:
     """Early layers: the maps of stages 1 to 3 on a grid of 4 × 4. Late layers: stages 4, 5 and 7 on 2 × 2, mean and
     maximum of stage 6, the mean of the head's map."""
-    from ownvision.learning.backbones import BACKBONES
     from ownvision.learning.backbones.efficientnet_lite import network, stages
 
-    size = BACKBONES[backbone].input_size
-    maps, head = stages(graph, backbone, network(backbone), "image", size)
+    maps, head = stages(graph, backbone, network(backbone), image, size)
     sides = [-(-size // stride) for stride in (2, 4, 8, 16, 16, 32, 32)]
     parts = [graph.flat_grid(maps[stage], sides[stage], 4) for stage in (0, 1, 2)]
     parts += [graph.flat_grid(maps[stage], sides[stage], 2) for stage in (3, 4, 6)]
     parts += [graph.flat_mean(maps[5]), graph.flat_max(maps[5]), graph.flat_mean(head)]
-    return graph.concat(parts, 1, "embedding")
+    return graph.concat(parts, 1, name)
 
 
-def embedder(backbone: str) -> bytes:
-    """The backbone alone: output `embedding` [N, D] float32."""
+def _embedding(graph: Graph, backbone: str, size: int | None, mirrored: bool) -> tuple[str, tuple[int, int]]:
+    """Name of the embedding, and the input size it needs."""
     from ownvision.learning.backbones import BACKBONES
 
+    side = size or BACKBONES[backbone].input_size
+    if not mirrored:
+        return _features(graph, backbone, "image", side, "embedding"), (side, side)
+    ends = (graph.constant(np.array([number], np.int64)) for number in (-1, np.iinfo(np.int64).min, 3, -1))
+    views = ("image", graph.node("Slice", ["image", *ends]))
+    both = graph.add(*(_features(graph, backbone, view, side, None) for view in views))
+    half = graph.constant(np.array(0.5, np.float32))
+    return graph.node("Mul", [both, half], "embedding"), (side, side)
+
+
+def embedder(backbone: str, size: int | None = None, *, mirrored: bool = False) -> bytes:
+    """The backbone alone: output `embedding` [N, D] float32.
+
+    Args:
+        backbone: A name of `BACKBONES`.
+        size: Side of the input in pixels; None: the backbone's own.
+        mirrored: Whether it is the mean of the picture's and of its mirror image's.
+    """
     graph = Graph()
-    _features(graph, backbone)
-    size = (BACKBONES[backbone].input_size,) * 2
+    _, sides = _embedding(graph, backbone, size, mirrored)
     return graph.model(
-        input_size=size, outputs=[("embedding", ["N", "D"])], metadata=metadata("embedding", [], backbone, size)
+        input_size=sides, outputs=[("embedding", ["N", "D"])], metadata=metadata("embedding", [], backbone, sides)
     )
 
 
-def classifier(backbone: str, head: Head, tag_ids: Sequence[str]) -> bytes:
-    """Backbone and head: output `probabilities` [N, T], one column per tag id."""
-    from ownvision.learning.backbones import BACKBONES
-
+def classifier(
+    backbone: str, head: Head, tag_ids: Sequence[str], size: int | None = None, *, mirrored: bool = False
+) -> bytes:
+    """Backbone and head: output `probabilities` [N, T], one column per tag id; the rest as `embedder`."""
     graph = Graph()
-    scores = graph.node("Gemm", [_features(graph, backbone), graph.constant(head.weights), graph.constant(head.bias)])
+    embedding, sides = _embedding(graph, backbone, size, mirrored)
+    answer(graph, embedding, head)
+    return graph.model(
+        input_size=sides,
+        outputs=[("probabilities", ["N", len(tag_ids)])],
+        metadata=metadata("classification", tag_ids, backbone, sides),
+    )
+
+
+def answer(graph: Graph, embedding: str, head: Head) -> None:
+    """Add a head to a graph: from an embedding to the output `probabilities`."""
+    scores = graph.node("Gemm", [embedding, graph.constant(head.weights), graph.constant(head.bias)])
     if head.kind == "softmax":
         graph.node("Softmax", [scores], "probabilities", axis=1)
     else:
         graph.node("Sigmoid", [scores], "probabilities")
-    size = (BACKBONES[backbone].input_size,) * 2
-    return graph.model(
-        input_size=size,
-        outputs=[("probabilities", ["N", len(tag_ids)])],
-        metadata=metadata("classification", tag_ids, backbone, size),
-    )
 
 
 def head(model: bytes) -> Head:

@@ -89,6 +89,19 @@ def stages(graph: Graph, name: str, net: Network, image: str, size: int) -> tupl
     Returns:
         Names of the last map of each of the seven stages, and of the head's map [N, 1280, size / 32, size / 32].
     """
+    maps, size = early(graph, name, net, image, size)
+    head, _ = _convolve(graph, maps[max(maps)], net.head, size)
+    return [maps[stage] for stage in sorted(maps)], head
+
+
+def early(
+    graph: Graph, name: str, net: Network, image: str, size: int, end: int = len(_STAGE_STRIDES)
+) -> tuple[dict[int, str], int]:
+    """Add normalisation, stem and the stages before `end` to a graph; arguments as those of `stages`.
+
+    Returns:
+        Names of the last map of each stage, and the side of the very last.
+    """
     backbone = BACKBONES[name]
     mean = np.array(backbone.mean, np.float32).reshape(1, 3, 1, 1)
     std = np.array(backbone.std, np.float32).reshape(1, 3, 1, 1)
@@ -96,14 +109,15 @@ def stages(graph: Graph, name: str, net: Network, image: str, size: int) -> tupl
     x, size = _convolve(graph, x, net.stem, size)
     maps: dict[int, str] = {}
     for block in net.blocks:
+        if block.stage >= end:
+            break
         before = x
         for convolution in block.convolutions:
             x, size = _convolve(graph, x, convolution, size)
         if block.adds:
             x = graph.add(before, x)
         maps[block.stage] = x
-    head, _ = _convolve(graph, x, net.head, size)
-    return [maps[stage] for stage in sorted(maps)], head
+    return maps, size
 
 
 def _convolve(graph: Graph, x: str, convolution: Convolution, size: int) -> tuple[str, int]:
