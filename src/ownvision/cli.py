@@ -10,7 +10,20 @@ from pydantic import ValidationError
 
 from ownvision.client import ClientError
 from ownvision.client import commands as client_commands
-from ownvision.commands import account, audit, azure, backup, data, erase, hold, lineage, person, receipt, retention
+from ownvision.commands import (
+    account,
+    audit,
+    azure,
+    backup,
+    data,
+    erase,
+    hold,
+    lineage,
+    person,
+    receipt,
+    retention,
+    search,
+)
 from ownvision.commands.installation import RUN, AsJson, Data, installation, settings_with
 from ownvision.domains import DOMAINS
 from ownvision.errors import OwnVisionError
@@ -34,6 +47,7 @@ app.add_typer(hold.app, name="hold", rich_help_panel=RUN)
 app.add_typer(azure.app, name="import", rich_help_panel=RUN)
 app.add_typer(receipt.app, name="receipt", rich_help_panel=RUN)
 app.add_typer(retention.app, name="retention", rich_help_panel=RUN)
+search.add_to(app)
 client_commands.add_to(app)
 
 

@@ -125,10 +125,13 @@ def input_side(model: bytes) -> int:
 
 
 def _logits(graph: Graph, probabilities: str, kind: str) -> str:
-    low, high, one = (graph.constant(np.array(value, np.float32)) for value in (LEAST, 1 - LEAST, 1))
+    low, high = (graph.constant(np.array(value, np.float32)) for value in (LEAST, 1 - LEAST))
     kept = graph.node("Clip", [probabilities, low, high])
     log = graph.node("Log", [kept])
-    return log if kind == "softmax" else graph.sub(log, graph.node("Log", [graph.sub(one, kept)]))
+    if kind == "softmax":
+        return log
+    rest = graph.sub(graph.constant(np.array(1, np.float32)), kept)
+    return graph.sub(log, graph.node("Log", [rest]))
 
 
 def _graft(graph: Graph, other: onnx.GraphProto, prefix: str, output: str, kept: dict[bytes, str]) -> str:

@@ -8,7 +8,7 @@ and number of steps give the same numbers on the same machine; nothing here look
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +30,8 @@ Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 BATCH = 16
+# A step's pictures pass in parts of at most so many pixels: training all stages keeps 5 kB for each of them.
+_PIXELS_AT_ONCE = 6 * 224 * 224
 _BACKBONE_RATE, _HEAD_RATE, _DECAY = 3e-4, 1e-3, 0.02
 _WARM_UP_SHARE, _LEAST_RATE = 0.1, 0.02
 _AVERAGE, _SMOOTHING, _DROPPED = 0.98, 0.05, 0.2
@@ -177,22 +179,26 @@ def _steps(
     for step in range(steps):
         stop()
         rows = [next(order) for _ in range(min(BATCH, 2 * len(labels)))]
-        scores = model(run(_batch(rows, pick, recipe.size, recipe.how, rng)))
-        value = _loss(scores, torch.from_numpy(labels[rows].astype(np.float32)), multilabel)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        loss = 0.0
+        for part in np.array_split(rows, math.ceil(len(rows) * recipe.size**2 / _PIXELS_AT_ONCE)):
+            scores = model(run(_batch(part, pick, recipe.size, recipe.how, rng)))
+            truth = torch.from_numpy(labels[part].astype(np.float32))
+            value = _loss(scores, truth, multilabel) * (len(part) / len(rows))
+            value.backward()  # type: ignore[no-untyped-call]
+            loss += float(value.item())
         nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * _rate(step, steps)
         optimizer.step()
         _follow(average, model, step)
-        yield float(value.item())
+        yield loss
 
 
 def _batch(
-    rows: Sequence[int], pick: Callable[[int], Pixels], size: int, how: Variation, rng: np.random.Generator
+    rows: Iterable[int], pick: Callable[[int], Pixels], size: int, how: Variation, rng: np.random.Generator
 ) -> Floats:
-    shown = [vary(row, lambda index: (pick(index), *_NO_BOXES), 1, size, how, rng)[0] for row in rows]
+    shown = [vary(int(row), lambda index: (pick(index), *_NO_BOXES), 1, size, how, rng)[0] for row in rows]
     return np.ascontiguousarray(np.stack(shown).transpose(0, 3, 1, 2), dtype=np.float32)
 
 

@@ -99,12 +99,14 @@ class Outcome:
         out_of_fold: float32 [N, T], probabilities by models that had not seen the image.
         measured: bool [N], of which images they are; of the others no model is there that had not seen them.
         trials: What was tried.
+        based: Whether the model holds what the base iteration had learned.
     """
 
     model: bytes
     out_of_fold: Floats
     measured: Bools
     trials: list[Trial]
+    based: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class _Best:
     logits: Floats
     rows: Bools
     looks: tuple[_Look, ...]
+    based: bool = False
 
     @property
     def side(self) -> int:
@@ -191,7 +194,7 @@ def improve(
     if best is begin:
         return Outcome(model, quick.out_of_fold, everything, trials)
     made = blend.blend(best.parts, task.kind, task.tag_ids)
-    return Outcome(made, blend.probabilities(best.logits, task.kind), best.rows, trials)
+    return Outcome(made, blend.probabilities(best.logits, task.kind), best.rows, trials, best.based)
 
 
 def _torch() -> bool:
@@ -225,6 +228,8 @@ def _tunings(shop: "_Workshop") -> _Candidates:
     """Fine-tuning's candidates: what is trained, how strongly pictures vary, another size, another seed."""
     if not _torch():
         return []
+    # Beside a busy neighbour spinning threads made steps ten times slower. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     mild = replace(variation(shop.task.augmentation, final=True), flips=False, mosaic=0.0)
     strong = replace(variation(shop.task.augmentation, final=False), mosaic=0.0)
     table = [
@@ -339,7 +344,7 @@ class _Workshop:
         fit = self._fit(self._embed(_session(file), range(len(self.task.labels)), _Look("", side), check), ())
         model = blend.with_head(file, fit.head, self.task.tag_ids, tuned=True)
         member = _Member(model, blend.logits(fit.out_of_fold, self.task.kind), self._unseen())
-        return self._joined(self._partner(best, side, check), member, None)
+        return replace(self._joined(self._partner(best, side, check), member, None), based=True)
 
     def time_of_tuning(self, tuning: _Tuning, best: _Best, left: float) -> float:
         """Seconds that folds and final training will take, by three steps; settles how many of each there will be."""
@@ -447,7 +452,7 @@ class _Workshop:
         mix, (logits, slope) = mixes[chosen], found[chosen]
         old = tuple((model, weight * slope * (1 - mix)) for model, weight in best.parts) if mix < 1 else ()
         looks = (*(best.looks if mix < 1 or look is None else ()), *(() if look is None else (look,)))
-        return _Best((*old, (member.model, slope * mix)), logits, rows, looks)
+        return _Best((*old, (member.model, slope * mix)), logits, rows, looks, based=bool(old) and best.based)
 
     def _calibrated(self, logits: Floats, rows: Bools) -> tuple[Floats, float]:
         """Logits scaled for the least loss, each fold by the others' scale, and the scale of all."""

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 FORMAT: Literal[1] = 1
 PAGE = 256  # images
 SCORED = 256  # scored images of one member
+TRIALS = 1_000  # of one training's search
 # Bytes of one member at most.
 PROJECT_BYTES, JSON_BYTES, MODEL_BYTES = 256 * 1024, 16 * 2**20, 256 * 2**20
 
@@ -123,6 +124,16 @@ class FrozenTag(_Member):
     type: Text
 
 
+class TrialMember(_Member):
+    """One thing that a training tried, as `learning.search.Trial` reports it."""
+
+    what: Text
+    score: Annotated[float, Field(ge=0, le=1)] | None
+    seconds: Annotated[float, Field(ge=0)]
+    chosen: bool
+    note: Text
+
+
 class IterationMember(_Member):
     """``iterations/NUMBER.json``; `custom_base` is the number of the iteration it went on from.
 
@@ -147,6 +158,7 @@ class IterationMember(_Member):
     pipeline: Text
     tags: list[FrozenTag]
     left_out: list[WholeNumber] = []
+    search: Annotated[list[TrialMember], Field(max_length=TRIALS)] | None = None
     performance: dict[str, Any] | None = None
 
 
