@@ -18,6 +18,7 @@ NAMES = (
     "learning_detection",
     "proposals",
     "doctor",
+    "learning.advanced",
 )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from ownvision.learning.curve import Point
 from ownvision.learning.search import PATIENCE, Candidate, NotFitting, Rules, Trial, search
 
 
@@ -45,8 +46,10 @@ def test_the_best_is_returned_and_quick_trainings_where_none_is_better(
 ) -> None:
     clock = Clock()
     tried = [candidate(clock, str(number), result) for number, result in enumerate(results)]
-    found, trials = search(0.5, tried, rules(), seconds=100, clock=clock)
+    points: list[Point] = []
+    found, trials = search(0.5, tried, rules(), seconds=100, clock=clock, watch=points.append)
     assert (found, chosen(trials)) == (best, [name])
+    assert [(point.step, point.hold_out) for point in points] == list(enumerate(results, 1))
     assert [trial.score for trial in trials] == [0.5, *results]
     assert [round(trial.seconds, 6) for trial in trials[1:]] == [1.0] * len(results)
 
@@ -93,7 +96,7 @@ def test_what_cannot_be_tried_says_why_and_whoever_listens_may_end_it_all() -> N
 
     told: list[float] = []
 
-    def report(share: float, _: Sequence[Trial]) -> None:
+    def report(share: float) -> None:
         told.append(share)
         if share > 0.4:
             raise KeyboardInterrupt

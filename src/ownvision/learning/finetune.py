@@ -20,7 +20,6 @@ from torch.nn import functional
 
 from ownvision.learning.augment import Variation, vary
 from ownvision.learning.backbones.efficientnet_lite import Block, Convolution, Network, network
-from ownvision.learning.curve import Point
 from ownvision.learning.detect_network import Residual, SameConv
 from ownvision.learning.detect_train import threads
 from ownvision.learning.graph import Head
@@ -38,7 +37,6 @@ _AVERAGE, _SMOOTHING, _DROPPED = 0.98, 0.05, 0.2
 _LARGEST_GRADIENT = 5.0
 # How much of the features' own scale is added to ridge regression's diagonal, and how decided its scores are made.
 _RIDGE, _DECIDED = 0.3, 4.0
-_WATCHED = 10  # steps between two looks
 _NO_BOXES = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
 
 
@@ -92,7 +90,6 @@ def tune(
     multilabel: bool,
     steps: int,
     stop: Callable[[], None] = lambda: None,
-    watch: Callable[[Point], None] = lambda _: None,
 ) -> tuple[Network, Head]:
     """Fine-tune the packaged network.
 
@@ -103,20 +100,17 @@ def tune(
         multilabel: Independent probabilities per tag, or ones that sum to one.
         steps: Of `BATCH` pictures each.
         stop: Called before each step; raises to end the training.
-        watch: Told of every tenth step's loss.
 
     Returns:
         The changed network and its head on the mean of the last map; not calibrated.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        model, losses = _start(pick, labels, recipe), list[float]()
+        model = _start(pick, labels, recipe)
         average = _Net(network(recipe.backbone), recipe.first, labels.shape[1])
         average.load_state_dict(model.state_dict())
-        for step, loss in enumerate(_steps(model, average, pick, labels, recipe, multilabel, steps, stop)):
-            losses.append(loss)
-            if (step + 1) % _WATCHED == 0 or step + 1 == steps:
-                watch(Point(step + 1, steps, float(np.mean(losses[-_WATCHED:])), None))
+        for _ in _steps(model, average, pick, labels, recipe, multilabel, steps, stop):
+            pass
     return _changed(average, recipe), _head(average, multilabel)
 
 

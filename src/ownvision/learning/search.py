@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from ownvision.learning.curve import Point
+
 T = TypeVar("T")
 # A family of candidates is left when so many of it, one after the other, were no better.
 PATIENCE = 3
@@ -91,7 +93,8 @@ def search(
     rules: Rules[T],
     *,
     seconds: float,
-    report: Callable[[float, Sequence[Trial]], None] = lambda _share, _trials: None,
+    report: Callable[[float], None] = lambda _: None,
+    watch: Callable[[Point], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[T, list[Trial]]:
     """Try candidates in their order.
@@ -101,7 +104,8 @@ def search(
         candidates: What to try, cheapest first.
         rules: How results compare.
         seconds: The budget, from now.
-        report: Told, often, the share of the budget spent and the trials so far; may raise to end it all.
+        report: Told, often, the share of the budget spent; may raise to end it all.
+        watch: Told the score of each trial; its number is the step.
         clock: In seconds.
 
     Returns:
@@ -114,7 +118,7 @@ def search(
 
     def check() -> None:
         spent = clock() - begun
-        report(min(spent / seconds, 1.0) if seconds > 0 else 1.0, trials)
+        report(min(spent / seconds, 1.0) if seconds > 0 else 1.0)
         if spent > seconds:
             raise OutOfTime
 
@@ -141,6 +145,7 @@ def search(
             continue
         better = rules.better(best, found)
         failed[candidate.family] = 0 if better else failed.get(candidate.family, 0) + 1
+        watch(Point(len(trials), len(candidates), None, rules.score(found)))
         note = "better by more than chance" if better else "not better by more than chance"
         trials.append(Trial(candidate.what, rules.score(found), clock() - started, False, note))
         best, chosen = (found, len(trials) - 1) if better else (best, chosen)

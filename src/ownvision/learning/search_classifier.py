@@ -163,7 +163,7 @@ def improve(
     *,
     seconds: float,
     families: Sequence[str] = ("base", "looks", "fine-tuning"),
-    report: Callable[[float, Sequence[Trial]], None] = lambda _share, _trials: None,
+    report: Callable[[float], None] = lambda _: None,
     watch: Callable[[Point], None] = lambda _: None,
 ) -> Outcome:
     """Search for a better classifier than quick training's.
@@ -174,12 +174,12 @@ def improve(
         seconds: The budget.
         families: Of candidates, which may be tried.
         report: As `search.search`.
-        watch: Told of fine-tunings under way.
+        watch: As `search.search`.
 
     Raises:
         pixels.BadImage: An image can't be decoded.
     """
-    shop = _Workshop(task, quick, watch)
+    shop = _Workshop(task, quick)
     native = BACKBONES[task.backbone].input_size
     model = graph.classifier(task.backbone, quick.head, task.tag_ids)
     everything = np.ones(len(task.labels), bool)
@@ -188,7 +188,7 @@ def improve(
     table = {"base": _of_base, "looks": _looks, "fine-tuning": _tunings}
     candidates = [one for family in families for one in table[family](shop)]
     rules = Rules[_Best](shop.score, shop.better, shop.perfect)
-    best, trials = search(begin, candidates, rules, seconds=seconds, report=report)
+    best, trials = search(begin, candidates, rules, seconds=seconds, report=report, watch=watch)
     if "fine-tuning" in families and not _torch():
         trials.append(Trial("fine-tuning", None, 0.0, False, 'not tried: it needs the extra "train" (torch)'))
     if best is begin:
@@ -249,8 +249,8 @@ def _tunings(shop: "_Workshop") -> _Candidates:
 class _Workshop:
     """Makes candidates of a task, and compares them."""
 
-    def __init__(self, task: Task, quick: ClassifierFit, watch: Callable[[Point], None]) -> None:
-        self.task, self._folds, self._watch = task, quick.folds, watch
+    def __init__(self, task: Task, quick: ClassifierFit) -> None:
+        self.task, self._folds = task, quick.folds
         self._pictures = _Pictures(task.reads)
         self._members: dict[_Look, _Member] = {}
         self._plan = (0, 0)
@@ -386,7 +386,6 @@ class _Workshop:
             multilabel=self.task.multilabel,
             steps=steps,
             stop=check,
-            watch=self._watch,
         )
         return tuned.classifier(recipe.backbone, net, recipe.size, head, self.task.tag_ids)
 

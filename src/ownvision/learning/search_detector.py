@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ownvision.learning import detect, evaluate
+from ownvision.learning.curve import Point
 from ownvision.learning.detect import DetectorFit, Example, Predict
 from ownvision.learning.evaluate import Detections
 from ownvision.learning.search import Candidate, NotFitting, Rules, Trial, search
@@ -74,7 +75,8 @@ def improve(
     *,
     quick_seconds: float,
     seconds: float,
-    report: Callable[[float, Sequence[Trial]], None] = lambda _share, _trials: None,
+    report: Callable[[float], None] = lambda _: None,
+    watch: Callable[[Point], None] = lambda _: None,
 ) -> tuple[DetectorFit, list[Trial]]:
     """Search for a better detector than quick training's.
 
@@ -84,6 +86,7 @@ def improve(
         quick_seconds: What that took.
         seconds: The budget.
         report: As `search.search`.
+        watch: As `search.search`.
 
     Returns:
         The best, and what was tried.
@@ -91,7 +94,7 @@ def improve(
     shop = _Workshop(task, quick, quick_seconds)
     rules = Rules[_Best](shop.score, shop.better, shop.perfect)
     begin = _Best(quick, shop.first)
-    best, trials = search(begin, _candidates(shop), rules, seconds=seconds, report=report)
+    best, trials = search(begin, _candidates(shop), rules, seconds=seconds, report=report, watch=watch)
     return best.fit, trials
 
 

@@ -72,7 +72,7 @@ class _Work:
         """Share of the work, as progress shows it, that is quick training."""
         return 1.0 if self.iteration.training_type == "Regular" else 0.1
 
-    def searching(self, share: float, trials: Sequence[Trial]) -> None:
+    def searching(self, share: float) -> None:
         """Report a search."""
         self.report(self.quick_share + (1 - self.quick_share) * share)
 

@@ -1,0 +1,1 @@
+"""Quality and speed of learning, beside what a person would pick instead."""
