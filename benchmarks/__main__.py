@@ -20,6 +20,7 @@ NAMES = (
     "learning.live",
     "proposals",
     "doctor",
+    "learning.advanced",
 )
 
 

@@ -24,6 +24,7 @@ from ownvision.commands import (
     person,
     receipt,
     retention,
+    search,
 )
 from ownvision.commands.installation import RUN, AsJson, Data, installation, settings_with
 from ownvision.domains import DOMAINS, open_weights
@@ -50,6 +51,7 @@ app.add_typer(hold.app, name="hold", rich_help_panel=RUN)
 app.add_typer(azure.app, name="import", rich_help_panel=RUN)
 app.add_typer(receipt.app, name="receipt", rich_help_panel=RUN)
 app.add_typer(retention.app, name="retention", rich_help_panel=RUN)
+search.add_to(app)
 client_commands.add_to(app)
 
 

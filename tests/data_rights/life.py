@@ -40,6 +40,7 @@ def live(service: Running, look: Callable[[], None]) -> bytes:
         life.fill(project)
         iteration = life.train(project)
         life.use(project, iteration, service.resource_id)
+        life.go_on(project, iteration)
         archive = life.take_out()
         look()
         life.grow_old(project, service.data)
@@ -80,6 +81,12 @@ class _Life:
         iteration: str = self.call("POST", f"{project}/train")["id"]
         _until(lambda: self.call("GET", f"{project}/iterations/{iteration}")["status"] == "Completed")
         return iteration
+
+    def go_on(self, project: str, iteration: str) -> None:
+        """Train once more, from an iteration: what such a training tried is kept."""
+        base = {"customBaseModelInfo": {"projectId": project, "iterationId": iteration}}
+        further = self.call("POST", f"{project}/train", params={"forceTrain": "true"}, json=base)["id"]
+        _until(lambda: self.call("GET", f"{project}/iterations/{further}")["status"] == "Completed")
 
     def use(self, project: str, iteration: str, resource: str) -> None:
         of_iteration = f"{project}/iterations/{iteration}"

@@ -475,6 +475,17 @@ BESIDE: tuple[Kind, ...] = (
         ("DeleteIteration", "DeleteProject"),
     ),
     Kind(
+        "what a training tried",
+        "of an advanced training, and of one that went on from another iteration: each attempt in words, its score on "
+        "images held out, its seconds, whether it was chosen",
+        (rows("iterations", "search", ""),),
+        "to know how the model was found",
+        KEPT_WITH_ITERATION,
+        ("GET /api/projects/{projectId}/iterations/{iterationId}/search", "ownvision search"),
+        f"{_PROJECT}/iterations/N/search.json",
+        ("DeleteIteration", "DeleteProject"),
+    ),
+    Kind(
         "lineage",
         "ids of images that an iteration learned from and that were erased since, by which receipt, and whether it was "
         "fitted again without them; ids of images that it left out because they are restricted",

@@ -106,7 +106,7 @@ def fit(
         embeddings: float16 or float32 [N, D].
         labels: bool [N, T]; with `multilabel=False` exactly one per row.
         multilabel: Independent probabilities per tag, or ones that sum to one.
-        keys: The images' SHA-256, which decide order and folds.
+        keys: The images' SHA-256, which decide order and folds; rows of one key are views of one image.
         blocks: Lengths of the groups of features that are weighed against each other: of early and of late layers
             (`Backbone.blocks`), or of one group; empty for one.
         known: bool [N, T], which labels are known (multilabel); None for all.
@@ -123,7 +123,10 @@ def fit(
         raise ValueError("A classifier needs images, and two tags to tell apart.")
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
     y = labels[order]
-    truth = _Truth(y, np.ones_like(y) if known is None else known[order], assign_folds(y), multilabel)
+    # Rows of one key are views of one image: they are held out together.
+    first = np.array([place == 0 or keys[order[place - 1]] != keys[row] for place, row in enumerate(order)])
+    folds = assign_folds(y[first])[np.cumsum(first) - 1]
+    truth = _Truth(y, np.ones_like(y) if known is None else known[order], folds, multilabel)
     rows = _rows(embeddings, order, list(blocks) or [embeddings.shape[1]])
     spread = _evenly(y)
     few = np.sort(spread[:_CHOSEN_ON])
@@ -131,11 +134,11 @@ def fit(
     span = _Span(rows.weighed(choice.emphasis), np.sort(spread[:SPAN]))
     progress(0.5)
     scores, linear = _fitted(span, truth, choice)
-    likely = cross_calibrated(scores, y, truth.known, truth.folds, multilabel)
+    likely = cross_calibrated(scores, y, truth.known, folds, multilabel)
     slope, offset = calibrate(scores, y, truth.known, multilabel)
-    slope *= _surer(len(y) / y.shape[1])
+    slope *= _surer(first.sum() / y.shape[1])
     weights, bias = span.unfold(linear)
-    familiar = familiarity(rows.plain().parts, truth.folds, fallback(y.shape[1], multilabel, negative))
+    familiar = familiarity(rows.plain().parts, folds, fallback(y.shape[1], multilabel, negative))
     head = Head(
         (weights * slope).astype(np.float32),
         (bias * slope + offset).astype(np.float32),

@@ -217,43 +217,60 @@ def metadata(task: str, tag_ids: Sequence[str], backbone: str, input_size: tuple
     }
 
 
-def _features(graph: Graph, backbone: str) -> str:
+def _features(graph: Graph, backbone: str, image: str, size: int, name: str | None) -> str:
     from ownvision.learning.backbones.features import features
 
-    return features(graph, backbone)
+    return features(graph, backbone, image, size, name)
 
 
-def embedder(backbone: str) -> bytes:
-    """The backbone alone: output `embedding` [N, D] float32."""
+def _embedding(graph: Graph, backbone: str, size: int | None, mirrored: bool) -> tuple[str, tuple[int, int]]:
+    """Name of the embedding, and the input size it needs."""
     from ownvision.learning.backbones import BACKBONES
 
+    side = size or BACKBONES[backbone].input_size
+    if not mirrored:
+        return _features(graph, backbone, "image", side, "embedding"), (side, side)
+    ends = (graph.constant(np.array([number], np.int64)) for number in (-1, np.iinfo(np.int64).min, 3, -1))
+    views = ("image", graph.node("Slice", ["image", *ends]))
+    both = graph.add(*(_features(graph, backbone, view, side, None) for view in views))
+    half = graph.constant(np.array(0.5, np.float32))
+    return graph.node("Mul", [both, half], "embedding"), (side, side)
+
+
+def embedder(backbone: str, size: int | None = None, *, mirrored: bool = False) -> bytes:
+    """The backbone alone: output `embedding` [N, D] float32.
+
+    Args:
+        backbone: A name of `BACKBONES`.
+        size: Side of the input in pixels; None: the backbone's own.
+        mirrored: Whether it is the mean of the picture's and of its mirror image's.
+    """
     graph = Graph()
-    _features(graph, backbone)
-    size = (BACKBONES[backbone].input_size,) * 2
+    _, sides = _embedding(graph, backbone, size, mirrored)
     return graph.model(
-        input_size=size, outputs=[("embedding", ["N", "D"])], metadata=metadata("embedding", [], backbone, size)
+        input_size=sides, outputs=[("embedding", ["N", "D"])], metadata=metadata("embedding", [], backbone, sides)
     )
 
 
-def classifier(backbone: str, head: Head, tag_ids: Sequence[str]) -> bytes:
-    """Backbone and head: output `probabilities` [N, T], one column per tag id."""
-    from ownvision.learning.backbones import BACKBONES
-
+def classifier(
+    backbone: str, head: Head, tag_ids: Sequence[str], size: int | None = None, *, mirrored: bool = False
+) -> bytes:
+    """Backbone and head: output `probabilities` [N, T], one column per tag id; the rest as `embedder`."""
     graph = Graph()
-    _headed(graph, _features(graph, backbone), head)
-    size = (BACKBONES[backbone].input_size,) * 2
+    embedding, sides = _embedding(graph, backbone, size, mirrored)
+    answer(graph, embedding, head)
     return graph.model(
-        input_size=size,
+        input_size=sides,
         outputs=[("probabilities", ["N", len(tag_ids)])],
-        metadata=metadata("classification", tag_ids, backbone, size),
+        metadata=metadata("classification", tag_ids, backbone, sides),
     )
 
 
 _FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {"softmax": ("Softmax", {"axis": 1}), "sigmoid": ("Sigmoid", {})}
 
 
-def _headed(graph: Graph, embedding: str, head: Head) -> None:
-    """Add a head, whose output is `probabilities`."""
+def answer(graph: Graph, embedding: str, head: Head) -> None:
+    """Add a head to a graph: from an embedding to the output `probabilities`."""
     scores = graph.node("Gemm", [embedding, graph.constant(head.weights), graph.constant(head.bias)])
     function, attributes = _FUNCTIONS[head.kind]
     if head.familiar is None:
@@ -284,7 +301,7 @@ def head(model: bytes) -> Head:
         raise ValueError("This model has no head on an embedding.")
     after = list(graph.node)[list(graph.node).index(gemm) + 1 :]
     kind = next(kind for kind, (operator, _) in _FUNCTIONS.items() if operator == after[0].op_type)
-    # Its constants, in the order in which `_headed` adds them.
+    # Its constants, in the order in which `answer` adds them.
     numbers = [
         numpy_helper.to_array(constants[name]) for node in [gemm, *after] for name in node.input if name in constants
     ]

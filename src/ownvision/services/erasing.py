@@ -21,14 +21,17 @@ def erase_everywhere(session: Session, project: Project, chosen: ColumnElement[b
     if not images:
         return []
     receipt = ledger.receipt_of(session) or new_id()
-    for iteration in session.scalars(select(Iteration).where(Iteration.project_id == project.id)):
+    learned: dict[str, set[str]] = {}  # by iteration; a base is older than what went on from it
+    mine = select(Iteration).where(Iteration.project_id == project.id).order_by(Iteration.number)
+    for iteration in session.scalars(mine):
+        inherited = learned.get((iteration.custom_base_model or {}).get("iterationId", ""), set())
         seen = [
             (seq, image_id)
             for seq, image_id, since, until in images
             if since <= iteration.revision and (until is None or until > iteration.revision)
         ]
-        if seen:
-            _forget(session, iteration, dict(seen), receipt)
+        if seen or inherited:
+            learned[iteration.id] = _forget(session, iteration, dict(seen), inherited, receipt)
     ids = [image_id for _, image_id, _, _ in images]
     for start in range(0, len(ids), 500):
         part = ids[start : start + 500]
@@ -41,17 +44,32 @@ def erase_everywhere(session: Session, project: Project, chosen: ColumnElement[b
     return ids
 
 
-def _forget(session: Session, iteration: Iteration, images: dict[int, str], receipt: str) -> None:
-    """What an iteration keeps of images that are erased: lower counts, and lineage of those it learned from."""
-    learned = {images[seq] for seq in _lower_counts(session, iteration, list(images))}
+def _forget(
+    session: Session, iteration: Iteration, images: dict[int, str], inherited: set[str], receipt: str
+) -> set[str]:
+    """What an iteration keeps of images that are erased: lower counts, and lineage of those it learned from.
+
+    Args:
+        session: A write transaction.
+        iteration: Of a locked project.
+        images: That its revision has, by `seq`.
+        inherited: Ids of those that the iteration which it went on from has learned from.
+        receipt: Of the erasure.
+
+    Returns:
+        Ids of those that it has learned from.
+    """
+    learned = {images[seq] for seq in _lower_counts(session, iteration, list(images))} if images else set()
     if iteration.status == "Completed":
-        learned -= set(iteration.left_out)
+        learned = learned - set(iteration.left_out) | inherited
         iteration.erased_count += len(learned)
         if learned and iteration.unlearning != "pending":
             iteration.unlearning = "kept"
         if iteration.left_out:
             iteration.left_out = [image_id for image_id in iteration.left_out if image_id not in images.values()]
+    learned |= inherited
     session.add_all(Lineage(iteration_id=iteration.id, image_id=image_id, receipt=receipt) for image_id in learned)
+    return learned
 
 
 def _lower_counts(session: Session, iteration: Iteration, seqs: list[int]) -> set[int]:

@@ -1,5 +1,7 @@
 """Iterations: look at, rename, publish, delete. `training` makes them."""
 
+from typing import Any
+
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -315,3 +317,14 @@ def _check_publish_name(name: str, limits: Limits) -> None:
             "BadRequestInvalidPublishName",
             f"A publish name has 1 to {limits.name_characters} printable characters.",
         )
+
+
+def searched(iteration: Iteration) -> dict[str, Any]:
+    """What an iteration's training tried, as the API and the command show it."""
+    return {
+        "iterationId": iteration.id,
+        "trainingType": iteration.training_type,
+        "budgetHours": iteration.reserved_budget_in_hours,
+        "seconds": float(iteration.training_seconds),
+        "trials": iteration.search or [],
+    }

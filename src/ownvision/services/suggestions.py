@@ -167,15 +167,18 @@ def _predict(
         found = (predict(components, iteration, learned, _original(components, prefix)) for prefix in prefixes)
         return [[one for one in boxes if one["probability"] >= _LEAST_BOX] for boxes, _ in found]
     try:
-        model = models.read(components, iteration)
-        features = embedding.gather(components, DOMAINS[iteration.domain_id].backbone, prefixes, lambda _: None)
-    except embedding.Unreadable as error:
-        raise _gone(error.image_id) from None
+        head = graph.head(models.read(components, iteration))
+    except ValueError:  # what advanced training found looks at pictures in its own ways, not at stored embeddings
+        return [predict(components, iteration, learned, _original(components, prefix))[0] for prefix in prefixes]
     except (BlobMissing, BlobDamaged, KeyMissing):
         raise OwnVisionError(
             "ErrorPredictionModelNotFound", f"The model of {iteration.name} can't be read; `ownvision doctor` says why."
         ) from None
-    return [labelled(row, learned) for row in graph.head(model).probabilities(features)]
+    try:
+        features = embedding.gather(components, DOMAINS[iteration.domain_id].backbone, prefixes, lambda _: None)
+    except embedding.Unreadable as error:
+        raise _gone(error.image_id) from None
+    return [labelled(row, learned) for row in head.probabilities(features)]
 
 
 def _original(components: Components, prefix: str) -> bytes:

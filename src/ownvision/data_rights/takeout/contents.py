@@ -27,6 +27,7 @@ MEMBERS: tuple[tuple[str, str], ...] = (
     ("projects/NAME/images/FILE", "Every picture, byte by byte as it was uploaded, under its own name"),
     ("projects/NAME/images.jsonl", "One image per line, as GetImages shows it, with path, fileName and sha256"),
     ("projects/NAME/iterations/NUMBER/iteration.json", "An iteration, as GetIteration shows it"),
+    ("projects/NAME/iterations/NUMBER/search.json", "What its training tried beside quick training"),
     ("projects/NAME/iterations/NUMBER/tags.json", "The tags that it knows"),
     ("projects/NAME/iterations/NUMBER/performance.json", "How good it is, as GetIterationPerformance shows it"),
     ("projects/NAME/iterations/NUMBER/image-performances.jsonl", "What it said of each image while it was measured"),

@@ -345,6 +345,8 @@ class _Project:
         at = self.folder + folder
         yield from takeout.json(f"{at}iteration.json", learned.shape)
         yield from takeout.json(f"{at}tags.json", list(learned.tags))
+        if learned.row is not None and learned.row.search is not None:
+            yield from takeout.json(f"{at}search.json", [trial.model_dump() for trial in learned.row.search])
         if learned.performance is not None:
             yield from takeout.json(f"{at}performance.json", learned.performance)
             yield from takeout.lines(f"{at}image-performances.jsonl", map(self._performed, learned.performances()))

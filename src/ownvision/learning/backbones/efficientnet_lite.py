@@ -89,44 +89,57 @@ def stages(graph: Graph, name: str, net: Network, image: str, size: int) -> tupl
     Returns:
         Names of the last map of each of the seven stages, and of the head's map [N, 1280, size / 32, size / 32].
     """
+    maps, size = early(graph, name, net, image, size)
+    head, _ = _convolve(graph, maps[max(maps)], net.head, size)
+    return [maps[stage] for stage in sorted(maps)], head
+
+
+def early(
+    graph: Graph, name: str, net: Network, image: str, size: int, end: int = len(_STAGE_STRIDES)
+) -> tuple[dict[int, str], int]:
+    """Add normalisation, stem and the stages before `end` to a graph; arguments as those of `stages`.
+
+    Returns:
+        Names of the last map of each stage, and the side of the very last.
+    """
     x = graph.normalised(image, BACKBONES[name].mean, BACKBONES[name].std)
     x, size = _convolve(graph, x, net.stem, size)
     maps: dict[int, str] = {}
     for block in net.blocks:
+        if block.stage >= end:
+            break
         before = x
         for convolution in block.convolutions:
             x, size = _convolve(graph, x, convolution, size)
         if block.adds:
             x = graph.add(before, x)
         maps[block.stage] = x
-    head, _ = _convolve(graph, x, net.head, size)
-    return [maps[stage] for stage in sorted(maps)], head
+    return maps, size
 
 
-def features(graph: Graph, backbone: Backbone) -> str:
-    """Add the backbone and what classifiers read of it to a graph; returns the embedding's name.
+def features(graph: Graph, backbone: Backbone, image: str, size: int, output: str | None) -> str:
+    """Add the backbone and what classifiers read of it to a graph; arguments as of `features.features`.
 
     Early layers: the maps of stages 1 to 3 on a grid of 4 × 4. Late layers: stages 4, 5 and 7 on 2 × 2, mean and
     maximum of stage 6, the mean of the head's map.
     """
-    early, late = _groups(graph, backbone.name, backbone.input_size)
-    return graph.concat([*early, *late], 1, "embedding")
+    early_ones, late_ones = _groups(graph, backbone.name, image, size)
+    return graph.concat([*early_ones, *late_ones], 1, output)
 
 
-def joined(graph: Graph, backbone: Backbone) -> str:
+def joined(graph: Graph, backbone: Backbone, image: str, size: int, output: str | None) -> str:
     """The same of several networks, all at one size: the early layers of each, then the late ones of each."""
-    groups = [_groups(graph, part, backbone.input_size) for part in backbone.parts]
-    return graph.concat(
-        [name for layers in zip(*groups, strict=True) for one in layers for name in one], 1, "embedding"
-    )
+    groups = [_groups(graph, part, image, size) for part in backbone.parts]
+    names = [name for layers in zip(*groups, strict=True) for one in layers for name in one]
+    return graph.concat(names, 1, output)
 
 
-def _groups(graph: Graph, name: str, size: int) -> tuple[list[str], list[str]]:
-    maps, head = stages(graph, name, network(name), "image", size)
+def _groups(graph: Graph, name: str, image: str, size: int) -> tuple[list[str], list[str]]:
+    maps, head = stages(graph, name, network(name), image, size)
     sides = [-(-size // stride) for stride in (2, 4, 8, 16, 16, 32, 32)]
-    early = [graph.flat_grid(maps[stage], sides[stage], 4) for stage in (0, 1, 2)]
-    late = [graph.flat_grid(maps[stage], sides[stage], 2) for stage in (3, 4, 6)]
-    return early, [*late, graph.flat_mean(maps[5]), graph.flat_max(maps[5]), graph.flat_mean(head)]
+    fine = [graph.flat_grid(maps[stage], sides[stage], 4) for stage in (0, 1, 2)]
+    coarse = [graph.flat_grid(maps[stage], sides[stage], 2) for stage in (3, 4, 6)]
+    return fine, [*coarse, graph.flat_mean(maps[5]), graph.flat_max(maps[5]), graph.flat_mean(head)]
 
 
 def _convolve(graph: Graph, x: str, convolution: Convolution, size: int) -> tuple[str, int]:

@@ -18,12 +18,15 @@ FIRST_OPSET, LAST_OPSET = 13, 22
 _PREFIX = "backbone."
 
 
-def features(graph: Graph, backbone: Backbone) -> str:
-    """Add it to a graph; returns the embedding's name.
+def features(graph: Graph, backbone: Backbone, image: str, size: int, output: str | None) -> str:
+    """Add it to a graph, once; arguments as of `features.features`, the output is always ``embedding``.
 
     Raises:
+        ValueError: It is asked for at another size, or by another name.
         OwnVisionError: ErrorFeaturizationServiceUnavailable: the weights are not there, or are none.
     """
+    if size != backbone.input_size or output != "embedding":
+        raise ValueError(f"{backbone.name} looks at pictures of {backbone.input_size} px, once.")
     data = backbone.read()
     try:
         model = onnx.load_from_string(data)
@@ -32,7 +35,7 @@ def features(graph: Graph, backbone: Backbone) -> str:
         raise OwnVisionError(
             "ErrorFeaturizationServiceUnavailable", f"The weights of {backbone.name} can't be used: {error}"
         ) from None
-    normalised = graph.normalised("image", backbone.mean, backbone.std)
+    normalised = graph.normalised(image, backbone.mean, backbone.std)
     return copy(graph, model, normalised)
 
 

@@ -17,6 +17,7 @@ from ownvision.learning.backbones import BACKBONES, BUILT_IN
 FORMAT: Literal[1] = 1
 PAGE = 256  # images
 SCORED = 256  # scored images of one member
+TRIALS = 1_000  # of one training's search
 # Bytes of one member at most.
 PROJECT_BYTES, JSON_BYTES, _MODEL_BYTES = 256 * 1024, 16 * 2**20, 256 * 2**20
 _HEAD_BYTES = 16 * 2**20  # and what else a model has beside its backbone
@@ -136,6 +137,16 @@ class FrozenTag(_Member):
     type: Text
 
 
+class TrialMember(_Member):
+    """One thing that a training tried, as `learning.search.Trial` reports it."""
+
+    what: Text
+    score: Annotated[float, Field(ge=0, le=1)] | None
+    seconds: Annotated[float, Field(ge=0)]
+    chosen: bool
+    note: Text
+
+
 class IterationMember(_Member):
     """``iterations/NUMBER.json``; `custom_base` is the number of the iteration it went on from.
 
@@ -160,6 +171,7 @@ class IterationMember(_Member):
     pipeline: Text
     tags: list[FrozenTag]
     left_out: list[WholeNumber] = []
+    search: Annotated[list[TrialMember], Field(max_length=TRIALS)] | None = None
     performance: dict[str, Any] | None = None
 
 

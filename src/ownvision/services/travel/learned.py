@@ -184,6 +184,7 @@ def _row(arrival: "Arrival", told: IterationMember, project: Project, iteration_
         custom_base_model=None if base is None else {"projectId": project.id, "iterationId": base},
         pipeline=told.pipeline,
         origin=_origin(arrival, told),
+        search=None if told.search is None else [trial.model_dump() for trial in told.search],
         left_out=[image_id for seq in told.left_out if (image_id := arrival.image_id(seq)) is not None],
     )
 

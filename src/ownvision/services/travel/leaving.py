@@ -39,6 +39,7 @@ from ownvision.services.travel.contents import (
     ScoresMember,
     TagRow,
     TagsMember,
+    TrialMember,
 )
 from ownvision.store import ledger
 from ownvision.store.blobs import BlobDamaged, BlobMissing
@@ -434,6 +435,7 @@ def _told(session: Session, row: Iteration, numbers: dict[str, int]) -> Iteratio
             FrozenTag(id=tag.tag_id, position=tag.position, name=tag.name, description=tag.description, type=tag.type)
             for tag in frozen
         ],
+        search=None if row.search is None else [TrialMember(**trial) for trial in row.search],
         performance=None if row.origin is None else row.origin["performance"],
     )
 

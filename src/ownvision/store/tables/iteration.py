@@ -72,6 +72,8 @@ class Iteration(Base):
     erased_count: Mapped[int] = mapped_column(default=0)  # erased images that its model still has learned from
     unlearning: Mapped[str | None]  # what became of that: kept | pending | refitted | unpublished | failed
     left_out: Mapped[list[str]] = mapped_column(JSON, default=list)  # images it saw, restricted when it was fitted
+    # What was tried: `learning.search.Trial.shape`, in order. NULL: nothing beside quick training.
+    search: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class IterationTag(Base):

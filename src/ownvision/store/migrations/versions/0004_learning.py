@@ -1,4 +1,4 @@
-"""Learning: drafts of live projects."""
+"""Learning: drafts of live projects, the course of jobs, what a training tried."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,11 +12,13 @@ _MOMENT = sa.DateTime(timezone=True)
 def upgrade() -> None:
     _progress()
     _drafts()
+    op.add_column("iterations", sa.Column("search", sa.JSON(), nullable=True))
 
 
 def downgrade() -> None:
-    _undo_progress()
+    op.drop_column("iterations", "search")
     op.drop_table("drafts")
+    _undo_progress()
 
 
 def _drafts() -> None:
