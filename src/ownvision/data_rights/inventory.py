@@ -878,6 +878,15 @@ MACHINERY: tuple[Kind, ...] = (
         without="they are the operator's; none is written to the data folder",
     ),
     Kind(
+        "further backbones",
+        "networks that the operator put into the weights folder, and how pictures are put into each; nobody's data",
+        (Files("weights"), Files("weights/*")),
+        "to learn with",
+        "as the operator keeps them; a model made of one holds it whole",
+        view=("`ownvision backbone list`",),
+        without="they are the operator's, from elsewhere",
+    ),
+    Kind(
         "temporary and home folders",
         "nothing: whatever is spooled lies in the data folder, where an erasure can see it; what onnxruntime would "
         "keep there, and send to its maker, is switched off",
