@@ -133,8 +133,10 @@ def test_a_fine_tuned_network_joins_the_search(quick: ClassifierFit, monkeypatch
     monkeypatch.setattr(search_classifier, "_EPOCHS", 2)
     monkeypatch.setattr(search_classifier, "_LARGEST_TUNED", 64)
     monkeypatch.setattr(search_classifier, "_PLANS", ((2, 1.0),))
-    found = search_classifier.improve(task(), clueless, seconds=60.0, families=("fine-tuning",))
+    monkeypatch.setattr(search_classifier, "_LEAST_MEASURED", 1)
+    found = search_classifier.improve(task(), clueless, seconds=12.0, families=("fine-tuning",))
     first = found.trials[1]
     assert first.what == "stages 6 and 7 trained, mild variation"
     assert first.score is not None
+    assert first.note.endswith("of 12 images")
     assert found.measured.sum() in (12, np.isin(quick.folds, (0, 1)).sum())  # all, or the folds that were measured

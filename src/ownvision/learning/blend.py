@@ -59,7 +59,7 @@ def blend(parts: Sequence[tuple[bytes, float]], kind: str, tag_ids: Sequence[str
     for number, (model, weight) in enumerate(parts):
         own = _metadata(model)
         prefix = f"m{number}."
-        output = _graft(graph, onnx.load_from_string(model).graph, prefix, "probabilities", kept)
+        output = _graft(graph, onnx.load_from_string(model), prefix, "probabilities", kept)
         tuned += [prefix + name for name in json.loads(own.get(_TUNED, "[]"))]
         backbones.append(own["ownvision.backbone"])
         scaled = graph.mul(_logits(graph, output, kind), graph.constant(np.array(weight, np.float32)))
@@ -92,11 +92,11 @@ def known_features(model: bytes) -> bytes:
     own = _metadata(model)
     if own.get("ownvision.task") != "classification":
         raise ValueError("Only a classifier's features can be gone on from.")
-    loaded = onnx.load_from_string(model).graph
+    loaded = onnx.load_from_string(model)
     graph, prefix = Graph(), "base."
     names = [*json.loads(own.get(_TUNED, "[]")), "probabilities"]
     output = _graft(graph, loaded, prefix, names[-1], {})
-    operators = [node.op_type for node in loaded.node]
+    operators = [node.op_type for node in loaded.graph.node]
     # What follows the last head is its function, and how far it is believed.
     after = operators[len(operators) - 1 - operators[::-1].index("Gemm") :]
     kind = "softmax" if "Softmax" in after else "sigmoid"
@@ -113,7 +113,7 @@ def with_head(embedder: bytes, head: Head, tag_ids: Sequence[str], *, tuned: boo
     """A classifier of a file with the output `embedding` and a head on it."""
     own = _metadata(embedder)
     graph = Graph()
-    embedding = _graft(graph, onnx.load_from_string(embedder).graph, "", "embedding", {})
+    embedding = _graft(graph, onnx.load_from_string(embedder), "", "embedding", {})
     answer(graph, embedding, head)
     return _classifier(graph, own["ownvision.backbone"], input_side(embedder), tag_ids, [embedding] if tuned else [])
 
@@ -133,12 +133,12 @@ def _logits(graph: Graph, probabilities: str, kind: str) -> str:
     return graph.sub(log, graph.node("Log", [rest]))
 
 
-def _graft(graph: Graph, other: onnx.GraphProto, prefix: str, output: str, kept: dict[bytes, str]) -> str:
-    """Add another graph's nodes, under a prefix, with all that its output needs.
+def _graft(graph: Graph, model: onnx.ModelProto, prefix: str, output: str, kept: dict[bytes, str]) -> str:
+    """Add another model's nodes, under a prefix, with all that its output needs.
 
     Args:
         graph: Where to.
-        other: What is added; its input stays `image`.
+        model: What is added; its input stays `image`.
         prefix: Of its names.
         output: What of it is wanted.
         kept: Constants that are there already, by their digest, which two copies of one backbone share; grows.
@@ -146,8 +146,10 @@ def _graft(graph: Graph, other: onnx.GraphProto, prefix: str, output: str, kept:
     Returns:
         The output's new name.
     """
-    needed = {output}
-    nodes = []
+    other, needed, nodes = model.graph, {output}, []
+    # A backbone from elsewhere may be written in a later one.
+    graph.opset = max([graph.opset, *(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))])
+    graph.ir_version = max(graph.ir_version, model.ir_version)
     for node in reversed(other.node):
         if needed & set(node.output):
             needed |= set(node.input)

@@ -80,11 +80,13 @@ class Rules(Generic[T]):
         score: Of one, 0 to 1.
         better: Whether the second is better than the first by more than chance.
         perfect: Whether there is nothing left to gain.
+        remark: What else to say of one.
     """
 
     score: Callable[[T], float]
     better: Callable[[T, T], bool]
     perfect: Callable[[T], bool]
+    remark: Callable[[T], str] = lambda _: ""
 
 
 def search(
@@ -146,7 +148,7 @@ def search(
         better = rules.better(best, found)
         failed[candidate.family] = 0 if better else failed.get(candidate.family, 0) + 1
         watch(Point(len(trials), len(candidates), None, rules.score(found)))
-        note = "better by more than chance" if better else "not better by more than chance"
+        note = f"{'' if better else 'not '}better by more than chance{rules.remark(found)}"
         trials.append(Trial(candidate.what, rules.score(found), clock() - started, False, note))
         best, chosen = (found, len(trials) - 1) if better else (best, chosen)
     for family in sorted(family for family, count in failed.items() if count >= PATIENCE):

@@ -34,7 +34,8 @@ Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Check = Callable[[], None]
 
-# How much the newest opinion weighs beside the best so far; 1: it takes its place.
+# How much the newest opinion weighs beside the best so far; 1: it takes its place. A fine-tuned network never stands
+# alone: it is as sure of what is like nothing learned as of anything.
 _MIXES = (1.0, 0.75, 0.5, 0.25)
 _SLOPES = np.geomspace(0.25, 6.0, 25)
 # Views beside the whole picture, as more rows to learn from: left, top, side of a window, relative.
@@ -49,7 +50,9 @@ _KEPT_BYTES = 400_000_000
 _LARGER = 1.2
 _EPOCHS, _LEAST_STEPS, _MOST_STEPS = 25, 90, 1_500
 # (folds that are measured, share of the steps), in the order of preference; the first plan may not take it all.
-_PLANS = ((5, 1.0), (2, 1.0), (5, 0.5), (1, 1.0), (1, 0.5))
+_PLANS = ((5, 1.0), (3, 1.0), (5, 0.5), (2, 1.0), (3, 0.5), (1, 1.0), (1, 0.5))
+# Folds with fewer images than so many (or than all) tell nothing: ten that are all right look perfect.
+_LEAST_MEASURED = 40
 _SHARE_OF_REST = 0.6
 _SIZES = (288, 384)
 _NO_GAIN = 0.02  # log loss below which nothing is left to gain where every image is right
@@ -189,7 +192,7 @@ def improve(
     begin = _Best(((model, 1.0),), logits, everything, (_Look(task.backbone, native),))
     table = {"base": _of_base, "looks": _looks, "fine-tuning": _tunings}
     candidates = [one for family in families for one in table[family](shop)]
-    rules = Rules[_Best](shop.score, shop.better, shop.perfect)
+    rules = Rules[_Best](shop.score, shop.better, shop.perfect, shop.remark)
     best, trials = search(begin, candidates, rules, seconds=seconds, report=report, watch=watch)
     if "fine-tuning" in families and not _torch():
         trials.append(Trial("fine-tuning", None, 0.0, False, 'not tried: it needs the extra "train" (torch)'))
@@ -271,9 +274,13 @@ class _Workshop:
         return evaluate.classification(blend.probabilities(said, "sigmoid"), truth, 0.5).average_precision
 
     def perfect(self, best: _Best) -> bool:
-        """Whether every image is right, and surely so."""
+        """Whether every image was measured and is right, and surely so."""
         losses, hits = self._judged(best.logits)
-        return bool(hits[best.rows].all() and losses[best.rows].mean() < _NO_GAIN)
+        return bool(best.rows.all() and hits.all() and losses.mean() < _NO_GAIN)
+
+    def remark(self, best: _Best) -> str:
+        """On how many images it was measured, if not on all."""
+        return "" if best.rows.all() else f", on {best.rows.sum()} of {len(best.rows)} images"
 
     def better(self, old: _Best, new: _Best) -> bool:
         """Whether neither loss nor accuracy is worse, and one of them better by more than a standard error."""
@@ -366,7 +373,9 @@ class _Workshop:
         steps = int(np.clip(_EPOCHS * len(self.task.labels) / finetune.BATCH, _LEAST_STEPS, _MOST_STEPS))
         partner = 0.0 if best.side == recipe.size else self.time_of_size(recipe.size, best, left)
         folds = len(np.unique(self._folds))
-        for number, (measured, share) in enumerate(_PLANS):
+        enough = min(_LEAST_MEASURED, len(self._folds))
+        plans = [one for one in _PLANS if (self._folds < one[0]).sum() >= enough]
+        for number, (measured, share) in enumerate(plans):
             self._plan = (min(measured, folds), max(round(steps * share), _LEAST_STEPS // 2))
             needed = (self._plan[0] + 1) * self._plan[1] * pace + partner
             if needed * CARE <= left * (1.0 if number else _SHARE_OF_REST):
@@ -384,7 +393,7 @@ class _Workshop:
             said = self._run(device.session(model), np.flatnonzero(held), recipe.size, check)
             logits[held], rows[held] = blend.logits(said, self.task.kind), True
         model = self._tuned(recipe, np.arange(len(rows)), steps, check)
-        return self._joined(self._partner(best, recipe.size, check), _Member(model, logits, rows), None)
+        return self._joined(self._partner(best, recipe.size, check), _Member(model, logits, rows), None, _MIXES[1:])
 
     def _tuned(self, recipe: "Recipe", rows: NDArray[np.int64], steps: int, check: Check) -> bytes:
         from ownvision.learning import finetune
@@ -457,10 +466,10 @@ class _Workshop:
     def _unseen(self) -> Bools:
         return np.ones(len(self.task.labels), bool) if self.task.unseen is None else self.task.unseen
 
-    def _joined(self, best: _Best, member: _Member, look: _Look | None) -> _Best:
-        """The mix of both, or the member alone, whichever has the lower cross-fitted loss."""
+    def _joined(self, best: _Best, member: _Member, look: _Look | None, allowed: Sequence[float] = _MIXES) -> _Best:
+        """The mix of both that has the lowest cross-fitted loss; or the member alone, where that is allowed."""
         rows = best.rows & member.rows
-        mixes = _MIXES if blend.input_side(member.model) == best.side else (1.0,)
+        mixes = allowed if blend.input_side(member.model) == best.side else (1.0,)
         found = [self._calibrated((1 - mix) * best.logits + mix * member.logits, rows) for mix in mixes]
         chosen = int(np.argmin([self._judged(logits)[0][rows].mean() for logits, _ in found]))
         mix, (logits, slope) = mixes[chosen], found[chosen]
