@@ -883,7 +883,7 @@ MACHINERY: tuple[Kind, ...] = (
         (Files("weights"), Files("weights/*")),
         "to learn with",
         "as the operator keeps them; a model made of one holds it whole",
-        view=("`ownvision backbone list`",),
+        view=("ownvision backbone list",),
         without="they are the operator's, from elsewhere",
     ),
     Kind(
