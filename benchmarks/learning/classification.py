@@ -1,13 +1,13 @@
 """Learning curves of classifiers on sets of few images, beside what a competent person would write in an afternoon.
 
-Of every set so many images per tag are drawn to learn from, ten times; the rest, at most 500, are unseen. Peers:
+Of every set so many images per tag are drawn to learn from, ten times or as often as is said; the rest, at most 500, are unseen. Peers:
 scikit-learn's logistic regression and nearest neighbours on the same embeddings, a random forest on raw pixels (both
 standardised), and full fine-tuning of the same backbone in plain PyTorch: 20 epochs of batches of 16, AdamW, mirrored
 pictures, batch norms folded (their statistics frozen). Fine-tuning takes minutes a cell, so it is run on `TUNED` draws
 of the smaller cells, and compared with ours on these draws alone.
 
 Writes benchmarks/results/learning_classification.csv and learning_classification_cells.csv (a row for each cell).
-Run: .venv/bin/python -m benchmarks.learning.classification [--tuned DRAWS]
+Run: .venv/bin/python -m benchmarks.learning.classification [--draws DRAWS] [--tuned DRAWS]
 """
 
 import argparse
@@ -31,7 +31,7 @@ from ownvision.learning.backbones import BACKBONES
 
 SHOTS = (2, 5, 10, 20, 50)
 DRAWS, TUNED, UNSEEN = 10, 1, 500
-TUNED_IMAGES = 200  # a cell of more is not fine-tuned: it would take a quarter of an hour a draw
+TUNED_IMAGES = 100  # a cell of more is not fine-tuned: it would take many minutes a draw
 COMPACT = "0732100f-1a38-4e49-a514-c9b44c697ab5"
 KINDS = {"compact": DOMAINS[COMPACT].backbone, "larger": DOMAINS[GENERAL].backbone}
 OURS, FINE = "OwnVision", "fine-tuning"
@@ -58,9 +58,9 @@ class Draw:
     unseen: NDArray[np.int64]
 
 
-def draws(tags: NDArray[np.int64], shots: int) -> Iterator[Draw]:
-    """Ten draws of so many images per tag, of a set that has three more of each."""
-    for number in range(DRAWS if np.bincount(tags).min() >= shots + 3 else 0):
+def draws(tags: NDArray[np.int64], shots: int, count: int) -> Iterator[Draw]:
+    """Draws of so many images per tag, of a set that has three more of each."""
+    for number in range(count if np.bincount(tags).min() >= shots + 3 else 0):
         order = np.random.default_rng([number, shots]).permutation(len(tags))
         learned = np.concatenate([order[tags[order] == tag][:shots] for tag in range(tags.max() + 1)])
         yield Draw(learned, order[~np.isin(order, learned)][:UNSEEN])
@@ -152,14 +152,14 @@ def strangeness(own: Floats, others: Floats) -> float:
     return float((below[mine] - 0.5 * equal[mine]).mean() / len(others))
 
 
-def run(tuned: int = TUNED) -> bool:
+def run(tuned: int = TUNED, count: int = DRAWS) -> bool:
     """Measure every cell; whether ours is above all peers, nowhere far below, calibrated, and knows strangers."""
     benches = {name: Bench(make()) for name, make in SETS.items()}
     cells: dict[tuple[str, str, int], dict[str, list[Said]]] = {}
     strange: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for name, bench in benches.items():
         for shots in SHOTS:
-            for number, draw in enumerate(draws(bench.tags, shots)):
+            for number, draw in enumerate(draws(bench.tags, shots, count)):
                 for kind in KINDS:
                     cell = cells.setdefault((kind, name, shots), {})
                     said, likely = bench.ours(kind, draw)
@@ -187,7 +187,12 @@ def _results(
 ) -> Iterator[Result]:
     mine = {key[1:]: cell for key, cell in cells.items() if key[0] == kind}
     ours = {key: _mean(cell[OURS]) for key, cell in mine.items()}
-    yield Result(f"{kind}: accuracy, mean of {len(mine)} cells", _over([one.accuracy for one in ours.values()]), "")
+    count = len(next(iter(mine.values()))[OURS])
+    yield Result(
+        f"{kind}: accuracy, mean of {len(mine)} cells of {count} draws",
+        _over([one.accuracy for one in ours.values()]),
+        "",
+    )
     for peer in dict.fromkeys(name for cell in mine.values() for name in cell if name != OURS):
         met = {key: cell for key, cell in mine.items() if peer in cell}
         # On the same draws.
@@ -237,4 +242,6 @@ def _keep_cells(cells: dict[tuple[str, str, int], dict[str, list[Said]]]) -> Non
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--tuned", type=int, default=TUNED)
-    sys.exit(not run(parser.parse_args().tuned))
+    parser.add_argument("--draws", type=int, default=DRAWS)
+    given = parser.parse_args()
+    sys.exit(not run(given.tuned, given.draws))
