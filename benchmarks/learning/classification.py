@@ -1,6 +1,7 @@
 """Learning curves of classifiers on sets of few images, beside what a competent person would write in an afternoon.
 
-Of every set so many images per tag are drawn to learn from, ten times or as often as is said; the rest, at most 500, are unseen. Peers:
+Of every set so many images per tag are drawn to learn from, ten times or as often as is said; the rest, at most 500,
+are unseen. Peers:
 scikit-learn's logistic regression and nearest neighbours on the same embeddings, a random forest on raw pixels (both
 standardised), and full fine-tuning of the same backbone in plain PyTorch: 20 epochs of batches of 16, AdamW, mirrored
 pictures, batch norms folded (their statistics frozen). Fine-tuning takes minutes a cell, so it is run on `TUNED` draws
