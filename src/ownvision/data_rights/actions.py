@@ -138,4 +138,5 @@ COMMANDS = {
     "retention set": Action(CHANGE, "retention_rules"),
     "retention show": Action(VIEW),
     "retention unset": Action(DELETE, "retention_rules"),
+    "search": Action(VIEW),
 }
