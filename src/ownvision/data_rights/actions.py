@@ -55,7 +55,7 @@ OPERATIONS = _table(
         (DELETE, "regions"): "DeleteImageRegions",
         (VIEW, "iterations"): "GetIteration GetIterations GetIterationPerformance GetImagePerformances "
         "GetImagePerformanceCount GetExports GetIterationLineage TraceImages GetPerformanceDetail "
-        "GetPerformanceCurves GetMostWrongImages CompareIterations GetTrainingProgress",
+        "GetPerformanceCurves GetMostWrongImages CompareIterations GetTrainingProgress GetIterationSearch",
         (CHANGE, "iterations"): "TrainProject UpdateIteration PublishIteration UnpublishIteration RefitIteration "
         "CreateDraftIteration",
         (DELETE, "iterations"): "DeleteIteration",
