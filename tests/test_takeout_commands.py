@@ -175,7 +175,7 @@ def test_a_running_service_makes_takeouts_and_restores_them(service: Running, tm
         assert (rest.status_code, rest.content) == (206, whole.content[1000:])
         assert httpx.get(made["downloadUri"].replace("sig=", "sig=A")).status_code == 403
         (tmp_path / "taken.zip").write_bytes(whole.content)
-        restored = command("import", "--data", service.data, tmp_path / "taken.zip")
+        restored = command("import", "--data", service.data, "--account", "owner", tmp_path / "taken.zip")
         assert restored.exit_code == 0, restored.output
         names = [one["name"] for one in client.get(f"{training}/projects").json()]
         assert "Taken (1)" in names

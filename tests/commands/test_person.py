@@ -63,6 +63,7 @@ def test_what_was_found_is_taken_out_restricted_and_erased_and_the_trail_says_so
         ("change", "person restrict"),
         ("delete", "person erase"),
         ("view", "person find"),
+        ("view", "receipt list"),
     ]
     shown = printed(data, "audit", "show", "--action", "delete")
     assert shown.count("\n") == 1
