@@ -63,7 +63,9 @@ def named(session: Session, user_name: str | None) -> Account:
         audit.concerns(account_id=matching[0].id)
         return matching[0]
     names = ", ".join(account.user_name for account in accounts) or "none"
-    wanted = f"There is no account named {user_name!r}" if user_name else f"There are {len(accounts)} accounts; say which"
+    wanted = (
+        f"There is no account named {user_name!r}" if user_name else f"There are {len(accounts)} accounts; say which"
+    )
     raise OwnVisionError("NotFoundApimSubscription", f"{wanted} (accounts: {names}).")
 
 
