@@ -24,7 +24,7 @@ from ownvision.learning.detector_graph import (
     same_pads,
 )
 
-WIDTH, KERNEL = 96, 3
+WIDTH, KERNEL = 96, 5
 # What every score says before training, so that the many empty cells don't drown the first steps (Lin et al. 2017,
 # focal loss, §4.1; at its 0.01, lowering 4,000 of them took the first hundred steps), and the first distance to every
 # edge, in strides.
