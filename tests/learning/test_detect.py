@@ -92,7 +92,7 @@ def test_hold_out_never_takes_the_only_image_of_a_tag() -> None:
 
 @pytest.mark.parametrize(
     ("options", "total"),
-    [({}, 220 + 3 * 24), ({"seconds": 40.0}, 100), ({"steps": 7}, 7), ({"steps": 7, "seconds": 40.0}, 7)],
+    [({}, 160 + 3 * 24), ({"seconds": 40.0}, 100), ({"steps": 7}, 7), ({"steps": 7, "seconds": 40.0}, 7)],
 )
 def test_steps_follow_from_images_budget_or_order(options: dict[str, Any], total: int) -> None:
     main, settling = detect.schedule(24, **options)

@@ -186,7 +186,7 @@ def schedule(images: int, *, seconds: float | None = None, steps: int | None = N
     """
     total = steps
     if total is None:
-        total = round(seconds * STEPS_PER_SECOND) if seconds is not None else min(6_000, 220 + 3 * images)
+        total = round(seconds * STEPS_PER_SECOND) if seconds is not None else min(6_000, 160 + 3 * images)
     settling = round(total * _SETTLE_SHARE / (1 + _SETTLE_SHARE))
     return max(total - settling, 1), settling
 

@@ -49,9 +49,6 @@ class SameConv(nn.Conv2d):
         )
         self.pads = None if even else (before, after, before, after)
         self.relu = convolution.relu
-        # A 5×5 depthwise weight's gradient takes torch ten times as long as its other passes, for a hundredth of the
-        # numbers.
-        self.weight.requires_grad_(convolution.groups == 1)
         with torch.no_grad():
             self.weight.copy_(torch.from_numpy(convolution.weight))
             assert self.bias is not None
