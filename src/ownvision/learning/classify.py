@@ -154,7 +154,7 @@ def fit(
 def _surer(images_per_tag: float) -> float:
     """How much surer a head from all images may be than the folds' heads, which had four fifths of them.
 
-    Measured on unseen images (benchmarks/learning/classification): nothing at 5 per tag, a fifth from 20 on.
+    Found in a trial on unseen images of five sets (docs/decisions/0020): nothing at 5 per tag, a fifth from 20 on.
     """
     return 1.0 + 0.2 * float(np.clip((images_per_tag - 5) / 15, 0, 1))
 
